@@ -1,0 +1,1 @@
+"""The commands of ``nnunet-volf``, one small module each."""
