@@ -1,14 +1,12 @@
 """Let nnU-Net find our trainers without a step by the user.
 
 torch calls every entry point of the group ``torch.backends`` when it is imported, and nnU-Net always imports
-torch. Ours appends the folder of our trainers to ``nnUNet_extTrainer``, the variable nnU-Net looks into when it
-does not know a trainer itself. Whatever the user has set there stays, and is still searched first.
+torch. Ours appends the folder of our trainers to ``nnUNet_extTrainer``, where nnU-Net looks for a trainer
+that it does not know itself. Whatever the user has set there stays, and is still searched first.
 
 A failure in here would stop ``import torch`` for everybody in the environment. So this file imports nothing
 heavy, does nothing but this, and swallows every exception; ``nnunet-volf doctor`` tells what became of it.
 """
-
-from __future__ import annotations
 
 import contextlib
 import importlib.util
@@ -28,6 +26,6 @@ def register() -> None:
         if spec is None or not spec.submodule_search_locations:
             return
         ours = spec.submodule_search_locations[0]
-        folders = os.environ.get(VARIABLE, "").split(os.pathsep)
+        folders = [folder for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
         if ours not in folders:
-            os.environ[VARIABLE] = os.pathsep.join([*filter(None, folders), ours])
+            os.environ[VARIABLE] = os.pathsep.join([*folders, ours])

@@ -1,7 +1,7 @@
-"""From a folder of unlabeled scans to a preprocessed nnU-Net dataset; installed as ``nnunet_volf.preprocessing``.
+"""From a folder of unlabeled scans to a preprocessed nnU-Net dataset: ``nnunet_volf.preprocessing``.
 
 The room for auditing an archive, importing it, planning and preprocessing, none of which may need a label.
 
-Modules here may import ``nnunet_volf`` and nnU-Net, and each other. ``nnunet_volf`` never imports this package,
-except for the commands, which do so when they run.
+Modules here may import ``nnunet_volf`` and nnU-Net, and each other. ``nnunet_volf`` never imports this
+package; only the commands do, when they run.
 """

@@ -1,7 +1,7 @@
 """The nnU-Net trainers of this package, installed as ``nnunet_volf.trainers``.
 
-nnU-Net imports the files of this folder one by one as top-level modules, takes the class it was asked for, and
-then removes what it loaded from here from ``sys.modules``. Five rules follow:
+nnU-Net imports the files of this folder one by one as top-level modules, takes the class it was asked for,
+and then removes what it loaded from here from ``sys.modules``. Five rules follow:
 
 1. One trainer class a file; the file is named after the class.
 2. Nothing else is defined here. Transforms, loaders and losses live in ``nnunet_volf``: an object of a class
@@ -10,6 +10,6 @@ then removes what it loaded from here from ``sys.modules``. Five rules follow:
 4. This ``__init__.py`` is a docstring.
 5. A trainer adds no parameter to ``__init__``: nnU-Net reads back its own signature.
 
-``nnUNet_extTrainer`` names this folder, never the repository above it. ``tests/test_discovery.py`` holds all of
-this against nnU-Net's own lookup.
+``nnUNet_extTrainer`` names this folder, never the repository above it. ``tests/test_discovery.py`` holds all
+of this against nnU-Net's own lookup.
 """

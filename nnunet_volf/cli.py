@@ -1,0 +1,47 @@
+"""The command line, ``nnunet-volf``: finds the command, runs it, and turns known errors into one message."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import nnunet_volf
+from nnunet_volf.commands import COMMANDS
+from nnunet_volf.errors import VolFError
+
+# What a shell reports for a program ended by Ctrl-C, and for one whose reader went away.
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``nnunet-volf`` with these arguments, or with those of the process, and return its exit code."""
+    try:
+        args = _parser().parse_args(argv)
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except VolFError as error:
+        print(f"nnunet-volf: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at exit, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nnunet-volf", description="Volume Fusion pretraining for nnU-Net.")
+    parser.add_argument("--version", action="version", version=f"nnunet-volf {nnunet_volf.__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        command = importlib.import_module(f"nnunet_volf.commands.{name}")
+        subparser = subparsers.add_parser(command.NAME, help=command.HELP, description=command.HELP)
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
