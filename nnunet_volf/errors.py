@@ -1,8 +1,17 @@
-"""The error that a user can do something about."""
+"""Errors that a user can act on: what was asked, what was found, what to do."""
 
 
 class VolFError(Exception):
-    """Something the user asked for cannot be done; the message says what was found and what to do.
+    """Base of all errors of this package; the command line prints its message without a traceback."""
 
-    The command line prints it as one message, without a traceback.
-    """
+
+class SettingsError(VolFError):
+    """A setting is unknown, impossible, or would make the pretext task unlearnable."""
+
+
+class DataError(VolFError):
+    """A preprocessed case is missing, damaged or unusable."""
+
+
+class TrainingError(VolFError):
+    """A training cannot start, continue or be resumed."""

@@ -1,0 +1,170 @@
+"""The two-crop augmentation of Volume Fusion: resize, flip, contrast map, gamma, inversion.
+
+`draw_window` and `draw_looks` hold all the randomness and return plain values; `augment` applies them and nothing
+else. The contrast map follows the publication's reference code (PyMIC `Crop4VolumeFusion`) with two differences: it is
+safe on constant, integer and mostly empty crops, and the result is moved back to the mean and spread that the crop came
+with, because fine-tuning will see nnU-Net's normalised range and not [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nnunet_volf.settings import Range, VolFSettings
+
+# Percentiles are taken from about this many evenly spaced voxels: their sampling error is far below the width of the
+# interval that the percentile itself is drawn from, and sorting a whole 128^3 crop costs more than resizing it.
+PERCENTILE_VOXELS = 1 << 16
+
+# Drawing a second window apart from the first is tried this often before the farthest one is taken.
+WINDOW_TRIES = 10
+
+
+@dataclass(frozen=True)
+class Window:
+    """A box inside a volume."""
+
+    start: tuple[int, ...]
+    size: tuple[int, ...]
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The window as an index into the volume's spatial axes."""
+        return tuple(slice(a, a + n) for a, n in zip(self.start, self.size, strict=True))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a crop is shown: which axes are flipped, and the intensity map of each channel."""
+
+    flips: tuple[int, ...]  # spatial axes
+    low: tuple[float, ...] = ()  # percentile mapped to 0.1, one a channel; empty: intensities stay as they are
+    high: tuple[float, ...] = ()  # percentile mapped to 0.9
+    gamma: tuple[float, ...] = ()
+    invert: bool = False
+
+
+def draw_window(
+    rng: np.random.Generator, volume: Sequence[int], patch: Sequence[int], scale: Range
+) -> Window:
+    """Draw a crop of patch size times a factor per axis, cut to the volume, anywhere in it.
+
+    An axis on which the patch is one voxel thick (2D data, kept as stacks of slices) stays one voxel thick.
+    """
+    factors = rng.uniform(*scale, size=len(patch)).tolist()
+    wanted = (1 if p == 1 else max(1, int(p * f)) for p, f in zip(patch, factors, strict=True))
+    size = tuple(min(w, v) for w, v in zip(wanted, volume, strict=True))
+    start = tuple(int(rng.integers(0, v - n, endpoint=True)) for v, n in zip(volume, size, strict=True))
+    return Window(start, size)
+
+
+def draw_window_apart(
+    rng: np.random.Generator,
+    first: Window,
+    volume: Sequence[int],
+    patch: Sequence[int],
+    settings: VolFSettings,
+) -> Window:
+    """Draw a second crop of the same volume whose centre is not too near to the first one's."""
+    windows = []
+    for _ in range(WINDOW_TRIES):
+        window = draw_window(rng, volume, patch, settings.scale)
+        windows.append((_distance(first, window, patch), window))
+        if windows[-1][0] >= settings.minimum_distance:
+            break
+    return max(windows, key=lambda w: w[0])[1]
+
+
+def _distance(a: Window, b: Window, patch: Sequence[int]) -> float:
+    """Distance of two windows' centres in patch sides, along the axis where it is largest."""
+    ends = zip(a.start, a.size, b.start, b.size, patch, strict=True)
+    return max(abs((a0 + an / 2) - (b0 + bn / 2)) / p for a0, an, b0, bn, p in ends)
+
+
+def draw_looks(
+    rng: np.random.Generator, channels: int, axes: int, settings: VolFSettings
+) -> tuple[Look, Look]:
+    """Draw the looks of the two crops of a pair; the coin for inversion is tossed once for both."""
+    inverted = settings.intensity and bool(rng.random() < settings.invert)
+    return _draw_look(rng, channels, axes, inverted, settings), _draw_look(rng, channels, axes, inverted, settings)
+
+
+def _draw_look(
+    rng: np.random.Generator, channels: int, axes: int, inverted: bool, settings: VolFSettings
+) -> Look:
+    flips = tuple(np.flatnonzero(rng.random(axes) < settings.flip).tolist())
+    if not settings.intensity:
+        return Look(flips)
+    low, high, gamma = (
+        tuple(rng.uniform(*interval, size=channels).tolist())
+        for interval in (settings.percentile_low, settings.percentile_high, settings.gamma)
+    )
+    return Look(flips, low, high, gamma, inverted)
+
+
+def augment(crop: Tensor, patch: Sequence[int], look: Look) -> Tensor:
+    """Return a crop (c, *any) resized to the patch and shown as drawn (c, *patch); the input is left as it is."""
+    image = resize(crop.to(torch.float32), patch)
+    if look.flips:
+        image = image.flip([axis + 1 for axis in look.flips])
+    if not look.gamma:
+        return image
+    return torch.stack(
+        [
+            jitter_intensity(channel, low, high, gamma, look.invert)
+            for channel, low, high, gamma in zip(image, look.low, look.high, look.gamma, strict=True)
+        ]
+    )
+
+
+def resize(volume: Tensor, patch: Sequence[int]) -> Tensor:
+    """Resample (c, *any) to (c, *patch), linearly and corner to corner, as scipy's zoom of order 1 does."""
+    if tuple(volume.shape[1:]) == tuple(patch):
+        return volume
+    mode = "trilinear" if len(patch) == 3 else "bilinear"
+    return F.interpolate(volume[None], size=tuple(patch), mode=mode, align_corners=True)[0]
+
+
+def jitter_intensity(image: Tensor, low: float, high: float, gamma: float, invert: bool) -> Tensor:
+    """Map one channel through percentiles, gamma and inversion, and give it its mean and spread back.
+
+    A channel without any contrast is returned as it is.
+    """
+    mean = image.mean()
+    spread = torch.linalg.vector_norm(image - mean)
+    mapped = contrast_map(image, low, high).pow_(gamma)
+    if invert:
+        mapped.neg_()  # 1 - x, but for a constant that the next line takes away again
+    mapped.sub_(mapped.mean())
+    mapped_spread = torch.linalg.vector_norm(mapped)
+    if not spread > 0 or not mapped_spread > 0:
+        return image
+    return mapped.mul_(spread / mapped_spread).add_(mean)
+
+
+def contrast_map(image: Tensor, low: float, high: float) -> Tensor:
+    """Map [min, p_low, p_high, max] of an image to [0, 0.1, 0.9, 1], piecewise linearly.
+
+    Where a percentile coincides with an end of the range (an image that is half air, say), that knot is left out and the
+    line goes on from the end itself, so that nothing is divided by zero and the empty part maps to 0.
+    """
+    step = max(1, image.numel() // PERCENTILE_VOXELS)
+    sample = image.flatten()[::step].numpy()
+    v_low, v_high = (float(v) for v in np.percentile(sample, (low, high)))
+    v_min, v_max = (float(v) for v in torch.aminmax(image))
+
+    knots = [(v_min, 0.0)]
+    for value, level in ((v_low, 0.1), (v_high, 0.9), (v_max, 1.0)):
+        if value > knots[-1][0] and (value < v_max or level == 1.0):
+            knots.append((value, level))
+
+    mapped = torch.zeros_like(image)
+    for (x0, y0), (x1, y1) in zip(knots[:-1], knots[1:], strict=True):
+        mapped.add_(image.sub(x0).mul_(1 / (x1 - x0)).clamp_(0, 1), alpha=y1 - y0)
+    return mapped.clamp_(0, 1)

@@ -1,0 +1,99 @@
+"""Preprocessed cases without their labels: nnU-Net's files, of which only the images are opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
+from torch import Tensor
+
+from nnunet_volf.augment import Window
+from nnunet_volf.errors import DataError
+
+@dataclass(frozen=True)
+class CaseImage:
+    """An opened image (c, x, y, z) from which crops are read."""
+
+    identifier: str
+    path: Path
+    array: Any
+
+    @property
+    def volume(self) -> tuple[int, ...]:
+        """The spatial shape."""
+        return tuple(self.array.shape[1:])
+
+    def read(self, window: Window) -> Tensor:
+        """Return the crop (c, *window) as float32; what lies outside the volume is padded with 0, as nnU-Net does."""
+        box = [[a, a + n] for a, n in zip(window.start, window.size, strict=True)]
+        try:
+            crop = np.asarray(crop_and_pad_nd(self.array, box, 0), dtype=np.float32)
+        except Exception as error:
+            raise DataError(
+                f"Case {self.identifier}: reading voxels {box} of {self.path} failed ({type(error).__name__}: {error}). "
+                "The file is damaged; delete it and preprocess the case again."
+            ) from error
+        tensor = torch.from_numpy(crop if crop.flags.writeable else crop.copy())
+        if not torch.isfinite(tensor.sum()):
+            raise DataError(
+                f"Case {self.identifier}: {self.path} holds NaN or infinite voxels within {box}. Repair or remove the case "
+                "and preprocess again: one such voxel makes the loss of a whole batch NaN."
+            )
+        return tensor
+
+
+class UnlabeledCases:
+    """The images of a folder of preprocessed cases; segmentations are not needed and never opened."""
+
+    def __init__(self, folder: str | Path, identifiers: Sequence[str]) -> None:
+        self.folder = Path(folder)
+        self.identifiers = sorted(identifiers)
+        if not self.identifiers:
+            raise DataError(
+                f"There is no case to pretrain on in {self.folder}. Preprocess the dataset for this configuration first "
+                "(nnUNetv2_plan_and_preprocess), or choose a fold that has training cases."
+            )
+
+    def open(self, identifier: str) -> CaseImage:
+        """Open the image of a case; only what is read from it is decompressed."""
+        for ending, opener in _OPENERS.items():
+            path = self.folder / f"{identifier}{ending}"
+            if not path.is_file():
+                continue
+            try:
+                return CaseImage(identifier, path, opener(str(path)))
+            except Exception as error:
+                raise DataError(
+                    f"Case {identifier}: {path} cannot be opened ({type(error).__name__}: {error}). Delete it and "
+                    "preprocess the case again."
+                ) from error
+        raise DataError(
+            f"Case {identifier}: none of {', '.join(f'{identifier}{ending}' for ending in _OPENERS)} is in {self.folder}. "
+            "Preprocess the dataset again, or take the case out of splits_final.json."
+        )
+
+
+def _open_blosc2(path: str) -> Any:
+    # Memory-mapping blosc2 files does not work on Windows (nnU-Net issue 2723).
+    mapped = {} if os.name == "nt" else {"mmap_mode": "r"}
+    return blosc2.open(urlpath=path, mode="r", dparams={"nthreads": 1}, **mapped)
+
+
+def _open_numpy(path: str) -> Any:
+    return np.load(path, mmap_mode="r")
+
+
+def _open_numpy_archive(path: str) -> Any:
+    with np.load(path) as archive:
+        return archive["data"]
+
+
+# nnU-Net's formats, in the order in which they are looked for: a .npy is the unpacked and faster twin of a .npz.
+_OPENERS = {".b2nd": _open_blosc2, ".npy": _open_numpy, ".npz": _open_numpy_archive}

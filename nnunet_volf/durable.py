@@ -1,0 +1,236 @@
+"""What a long training owes its user: nothing done is lost.
+
+`DurableTraining` goes in front of nnU-Net's trainer class. It saves by the clock as well as by the epoch, also within
+an epoch; leaves in good order when a scheduler asks; falls back to the file before when the newest is damaged; and skips
+steps whose loss is not finite. With a single-process loader (``nnUNet_n_proc_DA=0``) a training that was killed and
+resumed ends in the same weights, bit for bit, as one that was not.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from nnunet_volf import checkpoints
+from nnunet_volf.errors import TrainingError
+from nnunet_volf.randomness import capture_global_state, restore_global_state
+
+# sysexits.h EX_TEMPFAIL: "try again later". Schedulers can requeue on it and tell it from a crash.
+EXIT_REQUEUE = 75
+
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+# Where a checkpoint of ours keeps what nnU-Net's own does not have.
+STATE_KEY = "nnunet_volf"
+
+
+class NonFiniteLoss(Exception):  # noqa: N818 - a signal to the training loop, not an error of the user's
+    """The loss of a training step is NaN or infinite."""
+
+
+class FiniteLoss(nn.Module):
+    """A loss that raises `NonFiniteLoss` before anything is back-propagated; on all ranks or on none."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, *inputs: Any) -> Tensor:
+        """Return the wrapped loss; outside training it may be anything."""
+        value: Tensor = self.loss(*inputs)
+        if torch.is_grad_enabled() and any_rank(not bool(torch.isfinite(value)), value.device):
+            raise NonFiniteLoss(f"the loss is {float(value.detach())}")
+        return value
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Say whether the flag is set on any rank; without distributed training, whether it is set."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return flag
+    shared = torch.tensor(int(flag), device=device)
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return bool(shared)
+
+
+class DurableTraining:
+    """A mixin for nnU-Net trainers; the subclass sets the three numbers below before the training starts."""
+
+    save_every_minutes: float = 15.0  # 0: by epochs only
+    nonfinite_limit: int = 25
+    iteration: int = 0  # steps done in the current epoch
+
+    stop_signal: int | None = None
+    nonfinite_steps: int = 0  # in the current epoch
+    epoch_outputs: list[dict[str, Any]] | None = None  # of the steps done in the current epoch
+    random_state: dict[str, Any] | None = None  # of a loaded checkpoint, until the training goes on
+    last_save: float = 0.0
+
+    def initialize(self) -> None:
+        """Guard the loss."""
+        super().initialize()  # type: ignore[misc]
+        self.loss = FiniteLoss(self.loss)
+
+    def run_training(self) -> None:
+        """Train as nnU-Net does, step by step so that it can stop and go on at any step."""
+        self.on_train_start()
+        if self.random_state is not None:  # after the loaders, whose start draws random numbers
+            restore_global_state(self.random_state)
+            self.random_state = None
+        self.last_save = monotonic()
+        handlers = self._listen_for_signals()
+        try:
+            while self.current_epoch < self.num_epochs:
+                self.on_epoch_start()
+                self._train_epoch()
+                self._validate_epoch()
+                self.on_epoch_end()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        self.on_train_end()
+
+    def _train_epoch(self) -> None:
+        self.on_train_epoch_start()
+        self.epoch_outputs = self.epoch_outputs or []
+        while self.iteration < self.num_iterations_per_epoch:
+            self.epoch_outputs.append(self.train_step(self._next_batch()))
+            self.iteration += 1
+            self._pause_point()
+        outputs, self.epoch_outputs = self.epoch_outputs, None
+        self.iteration = 0
+        self.on_train_epoch_end([o for o in outputs if np.isfinite(o["loss"])])
+
+    def _validate_epoch(self) -> None:
+        with torch.no_grad():
+            self.on_validation_epoch_start()
+            batches = range(self.num_val_iterations_per_epoch)
+            self.on_validation_epoch_end([self.validation_step(next(self.dataloader_val)) for _ in batches])
+
+    def _next_batch(self) -> Any:
+        try:
+            return next(self.dataloader_train)
+        except RuntimeError:
+            # A scheduler's signal reaches the loader's workers too, and they may be gone before we look.
+            if self.stop_signal is None:
+                raise
+            self._leave()
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Take one step, or skip it when its loss is not finite."""
+        try:
+            output: dict[str, Any] = super().train_step(batch)  # type: ignore[misc]
+        except NonFiniteLoss as problem:
+            self.nonfinite_steps += 1
+            self.print_to_log_file(
+                f"Step {self.iteration} of epoch {self.current_epoch} skipped: {problem}; cases {batch.get('keys')}."
+            )
+            if self.nonfinite_steps > self.nonfinite_limit:
+                raise TrainingError(
+                    f"{self.nonfinite_steps} steps of epoch {self.current_epoch} had a loss that is not finite; the limit "
+                    f"(nonfinite_limit) is {self.nonfinite_limit}. The log names their cases: look at those first. If it is "
+                    "many different ones, lower learning_rate and continue from the last checkpoint with --c."
+                ) from problem
+            return {"loss": np.nan}
+        return output
+
+    def on_train_epoch_start(self) -> None:
+        """Count skipped steps from zero."""
+        self.nonfinite_steps = 0
+        super().on_train_epoch_start()  # type: ignore[misc]
+
+    def _pause_point(self) -> None:
+        """Save when it is time, leave when asked to."""
+        if any_rank(self.stop_signal is not None, self.device):
+            self._leave()
+        waited = monotonic() - self.last_save > 60 * self.save_every_minutes > 0
+        if waited and self.iteration < self.num_iterations_per_epoch:
+            self.save_checkpoint(self._file(checkpoints.LATEST))
+
+    def _leave(self) -> None:
+        """Save, shut down and exit with a code that a scheduler can requeue on."""
+        name = signal.Signals(self.stop_signal).name if self.stop_signal is not None else "a signal to another rank"
+        self.save_checkpoint(self._file(checkpoints.LATEST))
+        self.print_to_log_file(
+            f"Stopped by {name} after step {self.iteration} of epoch {self.current_epoch}. Everything is saved; the same "
+            f"nnUNetv2_train command with --c goes on from here. Exit code {EXIT_REQUEUE}."
+        )
+        for loader in (self.dataloader_train, self.dataloader_val):
+            if isinstance(loader, NonDetMultiThreadedAugmenter):
+                loader._finish()
+        raise SystemExit(EXIT_REQUEUE)
+
+    def _listen_for_signals(self) -> dict[int, Any]:
+        """Note stop signals from now on; return the handlers that were in place."""
+        owner = os.getpid()
+
+        def note(number: int, _frame: object) -> None:
+            if os.getpid() != owner:  # a process forked from this one, which nobody means to keep alive
+                raise SystemExit(EXIT_REQUEUE)
+            self.stop_signal = number
+
+        try:
+            return {number: signal.signal(number, note) for number in STOP_SIGNALS}
+        except ValueError:  # not in the main thread: whoever called us keeps the signals
+            return {}
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write the checkpoint nnU-Net would write, plus what is needed to go on from this very step, atomically."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            super().save_checkpoint(filename)  # type: ignore[misc]
+            return
+        buffer = io.BytesIO()
+        super().save_checkpoint(buffer)  # type: ignore[misc]
+        buffer.seek(0)
+        checkpoint = checkpoints.plain(torch.load(buffer, map_location="cpu", weights_only=False))
+        if self.iteration > 0:  # within an epoch: nnU-Net would start the next one
+            checkpoint["current_epoch"] = self.current_epoch
+            checkpoint["logging"] = {k: v[: self.current_epoch] for k, v in checkpoint["logging"].items()}
+        checkpoint[STATE_KEY] = {
+            "iteration": self.iteration,
+            "epoch_outputs": checkpoints.plain(self.epoch_outputs or []),
+            "random_state": capture_global_state(),
+            **checkpoints.plain(self.checkpoint_extras()),
+        }
+        path = Path(filename)
+        previous = path.with_name(checkpoints.PREVIOUS) if path.name == checkpoints.LATEST else None
+        checkpoints.write_checkpoint(path, checkpoint, keep_as=previous)
+        self.last_save = monotonic()
+
+    def checkpoint_extras(self) -> dict[str, Any]:
+        """Return what a subclass wants to find in its checkpoints: plain types and tensors."""
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | str) -> None:
+        """Load a checkpoint; when the file is damaged, the newest good one beside it."""
+        if isinstance(checkpoint, str):
+            wanted = Path(checkpoint)
+            beside = (checkpoints.LATEST, checkpoints.PREVIOUS, checkpoints.BEST)
+            candidates = dict.fromkeys([wanted, *(wanted.with_name(name) for name in beside)])
+            path, checkpoint, problems = checkpoints.read_newest(list(candidates))
+            for problem in problems:
+                self.print_to_log_file(f"WARNING: {problem}")
+            self.print_to_log_file(f"Loading {path}")
+        super().load_checkpoint(checkpoint)  # type: ignore[misc]
+        state = checkpoint.get(STATE_KEY, {})
+        self.iteration = state.get("iteration", 0)
+        self.epoch_outputs = state.get("epoch_outputs")
+        self.random_state = state.get("random_state")
+
+    def on_train_end(self) -> None:
+        """Finish as nnU-Net does, and remove the second last checkpoint as it removes the last."""
+        super().on_train_end()  # type: ignore[misc]
+        if self.local_rank == 0:
+            Path(self._file(checkpoints.PREVIOUS)).unlink(missing_ok=True)
+
+    def _file(self, name: str) -> str:
+        return str(Path(self.output_folder) / name)

@@ -1,0 +1,77 @@
+"""What every test needs: a quiet and small nnU-Net, and the packages as they would be published."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+
+# Set before torch or matplotlib are imported: no window, no compiler, and threads only for those who ask.
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["nnUNet_compile"] = "0"
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+
+def pytest_report_header() -> str:
+    """Tell which nnU-Net and which torch the tests ran with."""
+    return ", ".join(
+        f"{package} {version(package)}" for package in ("nnunetv2", "torch", "batchgeneratorsv2")
+    )
+
+
+class NnUNetFolders(NamedTuple):
+    """The three folders that nnU-Net reads from the environment."""
+
+    raw: Path
+    preprocessed: Path
+    results: Path
+
+
+@pytest.fixture
+def nnunet_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NnUNetFolders:
+    """Three empty nnU-Net folders, named by nnU-Net's variables for the time of a test."""
+    folders = NnUNetFolders(*(tmp_path / f"nnUNet_{name}" for name in NnUNetFolders._fields))
+    for folder in folders:
+        folder.mkdir()
+        monkeypatch.setenv(folder.name, str(folder))
+    return folders
+
+
+class Published(NamedTuple):
+    """The files of a release, and the wheel that the sdist gives."""
+
+    wheel: Path
+    sdist: Path
+    wheel_from_sdist: Path
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """Build the package from a copy of the repository, so that nothing is left behind in it."""
+    folder = tmp_path_factory.mktemp("published")
+    junk = shutil.ignore_patterns(".git", ".venv*", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
+    shutil.copytree(REPOSITORY, folder / "repository", ignore=junk)
+    _build("--wheel", folder / "repository", folder / "wheel")
+    _build("--sdist", folder / "repository", folder / "sdist")
+    (sdist,) = (folder / "sdist").glob("*.tar.gz")
+    shutil.unpack_archive(sdist, folder / "unpacked", filter="data")
+    (unpacked,) = (folder / "unpacked").iterdir()
+    _build("--wheel", unpacked, folder / "wheel_from_sdist")
+    (wheel,) = (folder / "wheel").glob("*.whl")
+    (again,) = (folder / "wheel_from_sdist").glob("*.whl")
+    return Published(wheel, sdist, again)
+
+
+def _build(kind: str, source: Path, target: Path) -> None:
+    command = [sys.executable, "-m", "build", "--no-isolation", kind, "--outdir", str(target), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
