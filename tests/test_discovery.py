@@ -150,18 +150,19 @@ def test_the_command_prints_a_folder_that_can_be_exported(
 
 
 @needs_autoload
-def test_the_users_own_folder_is_kept_and_searched_first(tmp_path: Path) -> None:
-    names = ["nnUNetTrainerOfTheUser", "nnUNetTrainerVolF"]
-    for name in names:
-        (tmp_path / f"{name}.py").write_text(OTHER_TRAINER.format(name=name))
+def test_the_users_own_folder_is_kept_beside_ours(tmp_path: Path) -> None:
+    (tmp_path / "nnUNetTrainerOfTheUser.py").write_text(OTHER_TRAINER.format(name="nnUNetTrainerOfTheUser"))
+    names = ["nnUNetTrainerOfTheUser", *TRAINERS]
     files = found_files(lookup(tmp_path, *names, **{_autoload.VARIABLE: str(tmp_path)}))
-    assert files == [tmp_path / f"{name}.py" for name in names]
+    assert [file.stem for file in files] == names
 
 
+@pytest.mark.slow
 @needs_autoload
-def test_ours_are_found_beside_a_folder_of_the_user(tmp_path: Path) -> None:
-    files = found_files(lookup(tmp_path, *TRAINERS, **{_autoload.VARIABLE: str(tmp_path)}))
-    assert [file.stem for file in files] == list(TRAINERS)
+def test_the_users_own_folder_is_searched_before_ours(tmp_path: Path) -> None:
+    file = tmp_path / "nnUNetTrainerVolF.py"
+    file.write_text(OTHER_TRAINER.format(name=file.stem))
+    assert found_files(lookup(tmp_path, file.stem, **{_autoload.VARIABLE: str(tmp_path)})) == [file]
 
 
 @pytest.mark.slow
@@ -285,4 +286,5 @@ def test_a_trainer_adds_no_parameter_that_nnunet_does_not_know(name: str) -> Non
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
             arguments = node.args
             assert [argument.arg for argument in arguments.args] == known
-            assert not (arguments.kwonlyargs or arguments.vararg or arguments.kwarg or arguments.posonlyargs)
+            assert arguments.vararg is arguments.kwarg is None
+            assert arguments.kwonlyargs == arguments.posonlyargs == []

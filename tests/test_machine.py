@@ -13,23 +13,15 @@ from nnunet_volf.machine import Limit
 V1_UNLIMITED = "9223372036854771712"
 
 
-def write(root: Path, **files: str) -> Path:
-    """Write files below a root; a double underscore in a name stands for a folder."""
-    for name, content in files.items():
-        file = root.joinpath(*name.split("__"))
+def control_group(root: Path, line: str, files: dict[str, str]) -> Path:
+    """Write the line that names our control group, and the files of the groups, below a made-up root."""
+    for name, content in {
+        "proc/self/cgroup": line,
+        **{f"sys/fs/cgroup/{k}": v for k, v in files.items()},
+    }.items():
+        file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content + "\n")
-    return root
-
-
-def control_group(root: Path, line: str, **files: str) -> Path:
-    """Write the line that names our control group, and files in /sys/fs/cgroup whose names have a dot."""
-    write(root, proc__self__cgroup=line)
-    for name, content in files.items():
-        folder, _, file = name.rpartition("__")
-        place = root / "sys/fs/cgroup" / folder.replace("__", "/")
-        place.mkdir(parents=True, exist_ok=True)
-        (place / file.replace("_", ".", 1)).write_text(content + "\n")
     return root
 
 
@@ -38,13 +30,13 @@ def test_without_a_container_or_scheduler_the_affinity_counts(tmp_path: Path) ->
 
 
 def test_a_cgroup_v2_quota_counts(tmp_path: Path) -> None:
-    root = control_group(tmp_path, "0::/", cpu_max="300000 100000")
+    root = control_group(tmp_path, "0::/", {"cpu.max": "300000 100000"})
     assert machine.usable_cpus({}, root, affinity=8) == Limit(3, "container quota (cgroup v2)")
 
 
 def test_a_quota_on_a_group_above_ours_counts(tmp_path: Path) -> None:
     root = control_group(
-        tmp_path, "0::/pod/main", pod__main__cpu_max="max 100000", pod__cpu_max="200000 100000"
+        tmp_path, "0::/pod/main", {"pod/main/cpu.max": "max 100000", "pod/cpu.max": "200000 100000"}
     )
     assert machine.usable_cpus({}, root, affinity=8).value == 2
 
@@ -53,20 +45,20 @@ def test_a_cgroup_v1_quota_counts(tmp_path: Path) -> None:
     root = control_group(
         tmp_path,
         "4:cpu,cpuacct:/docker/abc\n3:memory:/docker/abc",
-        **{"cpu__cpu_cfs_quota_us": "400000", "cpu__cpu_cfs_period_us": "100000"},
+        {"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"},
     )
     assert machine.usable_cpus({}, root, affinity=8) == Limit(4, "container quota (cgroup v1)")
 
 
 @pytest.mark.parametrize(("quota", "cpus"), [("max 100000", 8), ("50000 100000", 1), ("nonsense", 8)])
 def test_a_quota_is_at_least_one_cpu_and_may_be_absent(quota: str, cpus: int, tmp_path: Path) -> None:
-    root = control_group(tmp_path, "0::/", cpu_max=quota)
+    root = control_group(tmp_path, "0::/", {"cpu.max": quota})
     assert machine.usable_cpus({}, root, affinity=8).value == cpus
 
 
 def test_minus_one_is_no_quota_in_cgroup_v1(tmp_path: Path) -> None:
-    files = {"cpu__cpu_cfs_quota_us": "-1", "cpu__cpu_cfs_period_us": "100000"}
-    root = control_group(tmp_path, "4:cpu,cpuacct:/", **files)
+    files = {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}
+    root = control_group(tmp_path, "4:cpu,cpuacct:/", files)
     assert machine.usable_cpus({}, root, affinity=8).value == 8
 
 
@@ -81,7 +73,7 @@ def test_a_slurm_variable_that_is_no_number_is_ignored(value: str, tmp_path: Pat
 
 
 def test_the_smallest_limit_wins(tmp_path: Path) -> None:
-    root = control_group(tmp_path, "0::/", cpu_max="500000 100000")
+    root = control_group(tmp_path, "0::/", {"cpu.max": "500000 100000"})
     assert machine.usable_cpus({"SLURM_CPUS_PER_TASK": "4"}, root, affinity=8).source == "SLURM_CPUS_PER_TASK"
 
 
@@ -94,21 +86,21 @@ def test_systems_without_affinity_count_installed_cpus(
 
 
 def test_a_memory_limit_of_a_container_counts(tmp_path: Path) -> None:
-    root = control_group(tmp_path, "0::/", memory_max="8000")
+    root = control_group(tmp_path, "0::/", {"memory.max": "8000"})
     assert machine.usable_memory(root, installed=64000) == Limit(8000, "container limit (cgroup v2)")
 
 
 def test_a_memory_limit_of_cgroup_v1_counts(tmp_path: Path) -> None:
-    root = control_group(tmp_path, "3:memory:/", **{"memory__memory_limit_in_bytes": "8000"})
+    root = control_group(tmp_path, "3:memory:/", {"memory/memory.limit_in_bytes": "8000"})
     assert machine.usable_memory(root, installed=64000) == Limit(8000, "container limit (cgroup v1)")
 
 
 @pytest.mark.parametrize(
     ("line", "file", "value"),
-    [("0::/", "memory_max", "max"), ("3:memory:/", "memory__memory_limit_in_bytes", V1_UNLIMITED)],
+    [("0::/", "memory.max", "max"), ("3:memory:/", "memory/memory.limit_in_bytes", V1_UNLIMITED)],
 )
 def test_no_limit_leaves_the_installed_memory(line: str, file: str, value: str, tmp_path: Path) -> None:
-    root = control_group(tmp_path, line, **{file: value})
+    root = control_group(tmp_path, line, {file: value})
     assert machine.usable_memory(root, installed=64000) == Limit(64000, "installed memory")
 
 
