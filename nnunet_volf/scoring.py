@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Below this mean Dice of the fused classes the network has found nothing yet: painting every fused voxel with one class
-# scores about 0.08 with five classes.
-LEARNING = 0.15
+# A network that guesses scores `chance`; this much above it something has been learnt.
+LEARNING = 1.25
 # Above this the pretext task is solved and more steps teach little.
 SOLVED = 0.95
 # A network that cannot tell background from foreground sends half of class k to class K - k.
@@ -25,6 +24,7 @@ class FusionScores:
     dice: tuple[float, ...]  # per class; nan for a class that occurs neither in truth nor in prediction
     ordinal_error: float  # mean of |predicted - true| / K: 0 is perfect
     swapped: float  # share of the voxels of class k that were called K - k, over all k that differ from K - k
+    chance: float  # mean Dice of the classes 1 ... K for a network that calls every class equally often, at random
 
     @property
     def mean_fused_dice(self) -> float:
@@ -48,6 +48,8 @@ def score(confusion: NDArray[np.int64]) -> FusionScores:
     with np.errstate(invalid="ignore"):
         dice = 2 * counts.diagonal() / (truth + found)
 
+    share = truth / max(counts.sum(), 1)
+    guessed = 2 * share / classes / (share + 1 / classes)
     distance = np.abs(index[:, None] - index[None, :]) / (classes - 1)
     off_centre = index != classes - 1 - index
     mirrored = counts[index, classes - 1 - index]
@@ -55,6 +57,7 @@ def score(confusion: NDArray[np.int64]) -> FusionScores:
         dice=tuple(dice.tolist()),
         ordinal_error=float((counts * distance).sum() / max(counts.sum(), 1)),
         swapped=float(mirrored[off_centre].sum() / max(truth[off_centre].sum(), 1)),
+        chance=float(guessed[1:].mean()),
     )
 
 
@@ -70,10 +73,10 @@ def describe(scores: FusionScores) -> str:
 
 
 def _verdict(scores: FusionScores) -> str:
-    if not scores.mean_fused_dice >= LEARNING:
-        return "Nothing is learnt yet; in the first epochs that is normal, later it means the learning rate is off."
+    if not scores.mean_fused_dice >= LEARNING * scores.chance:
+        return f"Not yet above chance ({scores.chance:.2f}): normal in the first epochs, later a wrong learning rate."
     if scores.swapped > SWAPPED:
-        return "Background and foreground are confused: lower foreground_ratio, or give it time if this is an early epoch."
+        return "Background and foreground are often confused: normal early, later a reason to lower foreground_ratio."
     if scores.mean_fused_dice > SOLVED:
         return "The task is nearly solved: more epochs will teach little, more cases or finer coefficients would."
     return "Learning."

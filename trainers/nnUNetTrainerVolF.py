@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
-from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -26,11 +25,12 @@ from nnunet_volf.durable import DurableTraining
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.labels import fusion_dataset_json
 from nnunet_volf.panels import PanelCase, draw_panel
-from nnunet_volf.recipes import training_recipe, validation_recipe
+from nnunet_volf.recipes import pair_recipe, training_recipe
 from nnunet_volf.scoring import FusionScores, confusion_matrix, describe, score
 from nnunet_volf.settings import PLANS_KEY, VolFSettings
 from nnunet_volf.shares import check_fusion
 from nnunet_volf.splits import pretraining_split
+from nnunet_volf.summary import fine_tune_command, summarize, write_summary
 from nnunet_volf.validation import FixedBatches, batches_of_rank
 
 
@@ -112,7 +112,10 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
     def _make_validation(self, training: list[str], held_out: list[str]) -> None:
         self.held_out = not set(training) & set(held_out)
         cases = UnlabeledCases(self.preprocessed_dataset_folder, held_out)
-        self.validation_loader = FusionLoader(cases, self.batch_size, validation_recipe(self, self.settings))
+        recipe = pair_recipe(
+            self.configuration_manager.patch_size, self.settings, self._get_deep_supervision_scales()
+        )
+        self.validation_loader = FusionLoader(cases, self.batch_size, recipe)
         ranks = dist.get_world_size() if self.is_ddp else 1
         global_batch = self.configuration_manager.batch_size
         numbers = batches_of_rank(
@@ -208,28 +211,27 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
         if self.local_rank != 0:
             return
         folder = Path(self.output_folder)
-        summary = {
+        about = {
             "dataset": self.plans_manager.dataset_name,
             "configuration": self.configuration_name,
+            "fold": self.fold,
             "epochs": self.current_epoch,
-            "held_out_cases": self.held_out,
-            "samples": len(self.dataloader_val) * self.configuration_manager.batch_size,
-            "loss": loss,
-            "dice_per_class": list(scores.dice),
-            "mean_fused_dice": scores.mean_fused_dice,
-            "ordinal_error": scores.ordinal_error,
-            "swapped_k_for_K_minus_k": scores.swapped,
-            "confusion_true_by_predicted": confusion.tolist(),
-            "settings": self.settings.to_mapping(),
+            "validation_cases_held_out": self.held_out,
+            "validation_samples": len(self.dataloader_val) * self.configuration_manager.batch_size,
         }
-        save_json(summary, str(folder / "pretraining_summary.json"), sort_keys=False)
+        summary = summarize(scores, confusion, loss, self.settings, **about)
+        write_summary(folder / "pretraining_summary.json", summary)
         self._draw_panel(folder / "pretraining_panel.png")
         if save_probabilities:
             self.print_to_log_file("--npz has no meaning for pretraining and was ignored.")
-        number = int(self.plans_manager.dataset_name[len("Dataset") :].split("_")[0])
+        command = fine_tune_command(
+            self.plans_manager.dataset_name,
+            self.configuration_name,
+            self.plans_manager.plans_name,
+            folder / FINAL,
+        )
         self.print_to_log_file(
             f"{describe(scores)}\nScores: {folder / 'pretraining_summary.json'}\n"
             f"Picture: {folder / 'pretraining_panel.png'}\n"
-            f"Next, fine-tune encoder and decoder on labels:\n  nnUNetv2_train {number} {self.configuration_name} 0 "
-            f"-p {self.plans_manager.plans_name} -pretrained_weights {folder / FINAL}"
+            f"Next, fine-tune encoder and decoder on labels:\n  {command}"
         )

@@ -1,0 +1,122 @@
+"""Plans files: find a dataset's, read our settings from one, write them into one."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_volf.errors import DataError, SettingsError
+from nnunet_volf.settings import PLANS_KEY, VolFSettings
+
+DEFAULT_PLANS = "nnUNetPlans"
+OUR_PLANS = "VolFPlans"
+
+
+@dataclass(frozen=True)
+class PlannedDataset:
+    """A preprocessed dataset with the plans in one of its files."""
+
+    name: str
+    folder: Path
+    plans: dict[str, Any]
+
+    @property
+    def number(self) -> int:
+        """Return 4 for ``Dataset004_Hippocampus``."""
+        return dataset_number(self.name)
+
+    def configuration(self, name: str) -> dict[str, Any]:
+        """Return a configuration with what it inherits, or say which there are."""
+        own = self.plans["configurations"].get(name)
+        if own is None:
+            raise DataError(
+                f"{self.plans['plans_name']} of {self.name} has no configuration {name!r}. "
+                f"It has: {', '.join(self.plans['configurations'])}."
+            )
+        parent = own.get("inherits_from")
+        return {**self.configuration(parent), **own} if parent else dict(own)
+
+    def settings(self, configuration: str, overrides: Mapping[str, Any] | None = None) -> VolFSettings:
+        """Return the settings in force for a configuration."""
+        return VolFSettings.from_mapping({**self.configuration(configuration).get(PLANS_KEY, {}), **(overrides or {})})
+
+
+def dataset_number(name: str) -> int:
+    """Return 4 for ``Dataset004_Hippocampus``."""
+    return int(name.removeprefix("Dataset").split("_")[0])
+
+
+def planned_dataset(dataset: str, plans_name: str = DEFAULT_PLANS) -> PlannedDataset:
+    """Find a preprocessed dataset by number or name and read its plans."""
+    root = os.environ.get("nnUNet_preprocessed")
+    if not root or not Path(root).is_dir():
+        raise DataError(
+            f"nnUNet_preprocessed is {root or 'not set'}, which is no folder. "
+            "Set it to where nnU-Net keeps preprocessed data; 'nnunet-volf doctor' shows all three folders."
+        )
+    known = sorted(p.name for p in Path(root).iterdir() if p.is_dir() and p.name.startswith("Dataset"))
+    found = [n for n in known if n == dataset or (dataset.isdigit() and dataset_number(n) == int(dataset))]
+    if len(found) != 1:
+        problem = "is not there" if not found else f"could be any of {', '.join(found)}"
+        raise DataError(f"Dataset {dataset} {problem}. {root} holds: {', '.join(known) or 'nothing'}.")
+    folder = Path(root) / found[0]
+    return PlannedDataset(found[0], folder, read_plans(folder, plans_name))
+
+
+def read_plans(folder: Path, plans_name: str) -> dict[str, Any]:
+    """Read a plans file of a preprocessed dataset."""
+    path = folder / f"{plans_name}.json"
+    if not path.is_file():
+        there = sorted(p.stem for p in folder.glob("*.json") if "configurations" in p.read_text(encoding="utf-8"))
+        number = dataset_number(folder.name)
+        raise DataError(
+            f"{path} does not exist. Plans of this dataset: {', '.join(there) or 'none'}. "
+            f"Name one with -p, or plan first: nnUNetv2_plan_and_preprocess -d {number}."
+        )
+    plans: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return plans
+
+
+def write_settings(
+    dataset: PlannedDataset, configuration: str, changes: Mapping[str, Any], plans_name: str
+) -> PlannedDataset:
+    """Write settings into the plans file `plans_name` of a dataset and return it as it now is.
+
+    A new file is a copy of the dataset's plans under another name: it uses the same preprocessed data. An existing one
+    keeps its settings but for the changes; ``None`` takes a setting out, back to its default.
+    """
+    dataset.configuration(configuration)
+    plans = copy.deepcopy(dataset.plans)
+    path = dataset.folder / f"{plans_name}.json"
+    if path.is_file():
+        existing = read_plans(dataset.folder, plans_name)
+        if _without_settings(existing) != _without_settings(plans):
+            raise SettingsError(
+                f"{path} exists and is not a copy of {plans['plans_name']}. Choose another name with --as, or start from "
+                f"it with -p {plans_name}."
+            )
+        plans = existing
+    plans["plans_name"] = plans_name
+    own = plans["configurations"][configuration]
+    merged = {**own.get(PLANS_KEY, {}), **changes}
+    own[PLANS_KEY] = {name: value for name, value in merged.items() if value is not None}
+    changed = PlannedDataset(dataset.name, dataset.folder, plans)
+    changed.settings(configuration)  # refuses before anything is written
+
+    aside = path.with_name(f"{path.name}.tmp")
+    aside.write_text(json.dumps(plans, indent=4) + "\n", encoding="utf-8")
+    aside.replace(path)
+    return changed
+
+
+def _without_settings(plans: dict[str, Any]) -> dict[str, Any]:
+    configurations = {
+        name: {key: value for key, value in configuration.items() if key != PLANS_KEY}
+        for name, configuration in plans["configurations"].items()
+    }
+    return {**plans, "configurations": configurations, "plans_name": ""}

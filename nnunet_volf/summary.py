@@ -1,0 +1,52 @@
+"""The summary of a finished pretraining: what was done, how well, and the command that uses it."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_volf.plans import dataset_number
+from nnunet_volf.scoring import FusionScores
+from nnunet_volf.settings import VolFSettings
+
+
+def summarize(
+    scores: FusionScores, confusion: NDArray[np.int64], loss: float, settings: VolFSettings, **about: Any
+) -> dict[str, Any]:
+    """Return scores, settings and versions as plain data; `about` comes first."""
+    return {
+        **about,
+        "loss": loss,
+        "mean_fused_dice": scores.mean_fused_dice,
+        "mean_fused_dice_by_chance": scores.chance,
+        "dice_per_class": [None if math.isnan(value) else value for value in scores.dice],
+        "ordinal_error": scores.ordinal_error,
+        "k_taken_for_K_minus_k": scores.swapped,
+        "confusion_true_by_predicted": confusion.tolist(),
+        "settings": settings.to_mapping(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("nnunet-volf", "nnunetv2", "torch")},
+        },
+    }
+
+
+def write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """Write a summary as JSON, moved into place when it is whole."""
+    aside = path.with_name(f"{path.name}.tmp")
+    aside.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+def fine_tune_command(dataset_name: str, configuration: str, plans_name: str, checkpoint: Path) -> str:
+    """Return the command that fine-tunes encoder and decoder from a checkpoint."""
+    return (
+        f"nnUNetv2_train {dataset_number(dataset_name)} {configuration} 0 -p {plans_name} -pretrained_weights {checkpoint}"
+    )
