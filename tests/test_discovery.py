@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -178,7 +179,7 @@ def test_an_opt_out_is_obeyed_and_the_error_names_the_trainer(switch: str, tmp_p
 
 @pytest.mark.slow
 @needs_autoload
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_workers_find_the_trainer_too(method: str, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(WORKERS)

@@ -182,8 +182,9 @@ def test_the_next_command_trains_on_the_device_there_is(device: str, option: str
 
 
 def test_the_doctor_finds_this_environment_fit(
-    nnunet_folders: NnUNetFolders, capsys: pytest.CaptureFixture[str]
+    nnunet_folders: NnUNetFolders, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("nnUNet_extTrainer", str(discovery.trainers_folder()))
     plans = nnunet_folders.preprocessed / "Dataset004_Hippocampus" / "nnUNetPlans.json"
     plans.parent.mkdir()
     plans.touch()
