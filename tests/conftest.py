@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).parent.parent
 # Set before torch or matplotlib are imported: no window, no compiler, and threads only for those who ask.
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["nnUNet_compile"] = "0"
+os.environ["nnUNet_def_n_proc"] = "1"
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
@@ -75,3 +76,29 @@ def _build(kind: str, source: Path, target: Path) -> None:
     command = [sys.executable, "-m", "build", "--no-isolation", kind, "--outdir", str(target), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def phantom_dataset(tmp_path_factory: pytest.TempPathFactory) -> NnUNetFolders:
+    """A raw and preprocessed phantom dataset, made once by nnU-Net itself; not to be written to."""
+    from training import build_phantom_dataset
+
+    base = tmp_path_factory.mktemp("phantoms")
+    folders = NnUNetFolders(*(base / name for name in NnUNetFolders._fields))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, folder in zip(NnUNetFolders._fields, folders, strict=True):
+            folder.mkdir()
+            patch.setenv(f"nnUNet_{name}", str(folder))
+        build_phantom_dataset(folders.raw)
+    return folders
+
+
+@pytest.fixture
+def phantoms(
+    phantom_dataset: NnUNetFolders, nnunet_folders: NnUNetFolders, monkeypatch: pytest.MonkeyPatch
+) -> NnUNetFolders:
+    """A copy of the phantom dataset for one test, with a loader in the process itself."""
+    shutil.copytree(phantom_dataset.raw, nnunet_folders.raw, dirs_exist_ok=True)
+    shutil.copytree(phantom_dataset.preprocessed, nnunet_folders.preprocessed, dirs_exist_ok=True)
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    return nnunet_folders

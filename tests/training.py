@@ -1,0 +1,99 @@
+"""Real nnU-Net on phantoms, small enough for a laptop: what the end-to-end and durability tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+DATASET = "Dataset901_Phantom"
+TRAINER = "nnUNetTrainerVolF"
+
+
+def build_phantom_dataset(raw: Path) -> None:
+    """Write, plan and preprocess a dataset with nnU-Net's own API, then make its networks tiny."""
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+        extract_fingerprints,
+        plan_experiments,
+        preprocess,
+    )
+
+    from nnunet_volf.phantoms import write_phantom_dataset
+
+    write_phantom_dataset(raw, DATASET, cases=6, shape=(22, 34, 28))
+    extract_fingerprints([901], num_processes=1, check_dataset_integrity=False)
+    plan_experiments([901])
+    preprocess([901], configurations=["3d_fullres", "2d"], num_processes=[1, 1])
+    change_plans(tiny_networks)
+
+
+def change_plans(change: Any, source: str = "nnUNetPlans", target: str = "nnUNetPlans") -> None:
+    """Apply a function to the plans dictionary and write it under a name."""
+    folder = Path(os.environ["nnUNet_preprocessed"]) / DATASET
+    plans = json.loads((folder / f"{source}.json").read_text(encoding="utf-8"))
+    change(plans)
+    plans["plans_name"] = target
+    (folder / f"{target}.json").write_text(json.dumps(plans), encoding="utf-8")
+
+
+def tiny_networks(plans: dict[str, Any]) -> None:
+    for name, patch, strides in (
+        ("3d_fullres", [16, 24, 20], [[1, 1, 1], [2, 2, 2], [2, 2, 2]]),
+        ("2d", [24, 20], [[1, 1], [2, 2], [2, 2]]),
+    ):
+        configuration = plans["configurations"][name]
+        configuration.update(batch_size=2, patch_size=patch)
+        network = configuration["architecture"]["arch_kwargs"]
+        network.update(
+            n_stages=3,
+            features_per_stage=[4, 8, 8],
+            strides=strides,
+            kernel_sizes=[[3] * len(patch)] * 3,
+            n_conv_per_stage=[1, 1, 1],
+            n_conv_per_stage_decoder=[1, 1],
+        )
+
+
+def with_settings(name: str = "Test", configuration: str = "3d_fullres", **settings: Any) -> str:
+    """Write plans with these settings and return their name."""
+    defaults = {"epochs": 2, "iterations": 3, "validation_samples": 4, "panel_every": 0, "save_every_epochs": 1}
+
+    def change(plans: dict[str, Any]) -> None:
+        plans["configurations"][configuration]["volf"] = {**defaults, **settings}
+
+    change_plans(change, target=name)
+    return name
+
+
+def make_trainer(
+    plans: str, trainer: str = TRAINER, configuration: str = "3d_fullres", fold: int | str = 0, resume: bool = False
+) -> Any:
+    """Return a trainer as nnUNetv2_train makes it, seeded."""
+    import numpy as np
+    from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+
+    np.random.seed(7)  # noqa: NPY002 - the state that nnU-Net's loaders draw from
+    torch.manual_seed(7)
+    made = get_trainer_from_args(DATASET, configuration, fold, trainer, plans, resume, torch.device("cpu"))
+    maybe_load_checkpoint(made, resume, False)
+    return made
+
+
+def run_nnunet(command: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one of nnU-Net's commands from this environment, in a process of its own."""
+    script = shutil.which(command, path=str(Path(sys.executable).parent))
+    assert script is not None, f"{command} is not installed beside {sys.executable}"
+    return subprocess.run(
+        [script, *arguments], capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)["network_weights"]
+    return weights
