@@ -117,6 +117,10 @@ class PairVolumeFusion(AbstractTransform):  # type: ignore[misc]  # batchgenerat
                 "label. Use a batch size of 2 or more, or give a second batch as 'partner'."
             )
         foreground = np.asarray(batch.get("partner") if batch.get("partner") is not None else np.roll(background, 1, 0))
+        if len(foreground) != len(background):
+            raise DataError(
+                f"'data' holds {len(background)} sample(s) and 'partner' {len(foreground)}. Give batches of one size."
+            )
         samples = [
             self.fuse(**self.augment(image=_tensor(b), partner=_tensor(f)))
             for b, f in zip(background, foreground, strict=True)
