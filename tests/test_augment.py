@@ -27,7 +27,9 @@ from nnunet_volf.augment import (
 from nnunet_volf.settings import VolFSettings
 
 SEEDS = st.integers(0, 2**32 - 1)
-ROUNDING = 1e-6  # equal voxels may come out apart by a bit: a vector unit does not round powers as a scalar one does
+ROUNDING = (
+    1e-6  # equal voxels may come out apart by a bit: a vector unit does not round powers as a scalar one does
+)
 quick = hypothesis_settings(max_examples=40, deadline=None)
 
 
@@ -39,7 +41,7 @@ def image(seed: int, *shape: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
 
 
-# ---------------------------------------- resize
+# ---------------------------------------------------------------------------------------------- resize
 
 
 @quick
@@ -64,7 +66,7 @@ def test_resizing_to_the_same_size_changes_no_bit() -> None:
     assert torch.equal(resize(volume, (5, 6, 7)), volume)
 
 
-# ---------------------------------------- windows
+# --------------------------------------------------------------------------------------------- windows
 
 
 @quick
@@ -93,7 +95,9 @@ def test_windows_reach_both_ends_of_the_volume() -> None:
 
 
 def test_window_sizes_spread_over_the_whole_scale() -> None:
-    sizes = [draw_window(np.random.default_rng(i), (300,) * 3, (100,) * 3, (0.7, 1.5)).size for i in range(400)]
+    sizes = [
+        draw_window(np.random.default_rng(i), (300,) * 3, (100,) * 3, (0.7, 1.5)).size for i in range(400)
+    ]
     assert 70 <= np.min(sizes) <= 72
     assert 147 <= np.max(sizes) <= 150
     assert np.mean(sizes) == pytest.approx(109.5, abs=4 * 80 / math.sqrt(12 * 1200))
@@ -160,7 +164,7 @@ def test_a_volume_without_any_room_gives_the_same_window_twice() -> None:
     assert draw_window_apart(np.random.default_rng(0), first, (8, 8, 8), (8, 8, 8), chosen) == first
 
 
-# ---------------------------------------- looks
+# ----------------------------------------------------------------------------------------------- looks
 
 
 def drawn_looks(count: int, channels: int = 1, **values: Any) -> list[tuple[Look, Look]]:
@@ -202,7 +206,9 @@ def test_both_crops_get_intensities_of_their_own(name: str) -> None:
     assert abs(np.corrcoef(values.T)[0, 1]) < 4 / math.sqrt(400)
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("low", 0.1, 2.0), ("high", 98.0, 99.9), ("gamma", 0.7, 1.5)])
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("low", 0.1, 2.0), ("high", 98.0, 99.9), ("gamma", 0.7, 1.5)]
+)
 def test_intensities_are_drawn_from_the_published_intervals(name: str, low: float, high: float) -> None:
     values = np.array([getattr(look, name) for pair in drawn_looks(500) for look in pair])
     width = high - low
@@ -223,7 +229,7 @@ def test_without_intensity_only_flips_are_drawn() -> None:
     assert any(look.flips for pair in pairs for look in pair)
 
 
-# ---------------------------------------- the contrast map
+# ------------------------------------------------------------------------------------ the contrast map
 
 
 @quick
@@ -308,7 +314,7 @@ def test_a_constant_image_is_mapped_to_zero() -> None:
     assert not contrast_map(torch.full((4, 4, 4), 7.3), 1.0, 99.0).any()
 
 
-# ---------------------------------------- jitter
+# ---------------------------------------------------------------------------------------------- jitter
 
 
 @quick
@@ -335,7 +341,9 @@ def test_the_jitter_is_the_published_one_moved_back_to_mean_and_spread(
 def test_mean_and_spread_come_back(kind: Any, invert: bool, shift: float) -> None:
     values = kind(1) * 50 + shift
     changed = jitter_intensity(values, 0.7, 99.2, 1.4, invert)
-    assert float(changed.mean()) == pytest.approx(float(values.mean()), rel=1e-3, abs=1e-3 * float(values.std()))
+    assert float(changed.mean()) == pytest.approx(
+        float(values.mean()), rel=1e-3, abs=1e-3 * float(values.std())
+    )
     assert float(changed.std()) == pytest.approx(float(values.std()), rel=1e-3)
 
 
@@ -378,7 +386,7 @@ def test_a_huge_contrast_does_not_become_nan() -> None:
     assert torch.isfinite(jitter_intensity(values, 1.0, 99.0, 1.2, False)).all()
 
 
-# ---------------------------------------- all together
+# ---------------------------------------------------------------------------------------- all together
 
 
 @pytest.mark.parametrize("flips", [(), (0,), (1, 2), (0, 1, 2)])
@@ -393,7 +401,10 @@ def test_augmenting_resizes_flips_and_jitters_each_channel() -> None:
     look = Look((1,), low=(0.5, 1.5), high=(98.5, 99.5), gamma=(0.8, 1.3), invert=True)
     resized = np.flip(reference.resize(volume.numpy(), (6, 7, 8)), 2)
     expected = np.stack(
-        [reference.jitter(resized[0], 0.5, 98.5, 0.8, True), reference.jitter(resized[1], 1.5, 99.5, 1.3, True)]
+        [
+            reference.jitter(resized[0], 0.5, 98.5, 0.8, True),
+            reference.jitter(resized[1], 1.5, 99.5, 1.3, True),
+        ]
     )
     np.testing.assert_allclose(augment(volume, (6, 7, 8), look).numpy(), expected, atol=1e-3)
 
