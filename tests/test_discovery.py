@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import multiprocessing
 import os
 import subprocess
@@ -19,10 +17,8 @@ import pytest
 from conftest import REPOSITORY, Published
 
 from nnunet_volf import _autoload, discovery
-from nnunet_volf.errors import VolFError
 
-FOLDER = REPOSITORY / "trainers"
-TRAINERS = discovery.trainer_names(FOLDER)
+TRAINERS = discovery.trainer_names(REPOSITORY / "trainers")
 AUTOLOADS = tuple(int(number) for number in version("torch").split(".")[:2]) >= discovery.FIRST_TORCH
 needs_autoload = pytest.mark.skipif(not AUTOLOADS, reason="torch before 2.5 does not call entry points")
 
@@ -185,107 +181,3 @@ def test_workers_find_the_trainer_too(method: str, tmp_path: Path) -> None:
     script.write_text(WORKERS)
     command = [sys.executable, str(script), method, "nnUNetTrainerVolF"]
     subprocess.run(command, cwd=tmp_path, env=environment(), check=True)
-
-
-def test_registering_twice_changes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(_autoload.VARIABLE, raising=False)
-    _autoload.register()
-    _autoload.register()
-    assert os.environ[_autoload.VARIABLE] == str(discovery.trainers_folder())
-
-
-def test_registering_appends_to_what_the_user_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(_autoload.VARIABLE, os.pathsep.join(["/first", "/second"]))
-    _autoload.register()
-    folders = os.environ[_autoload.VARIABLE].split(os.pathsep)
-    assert folders == ["/first", "/second", str(discovery.trainers_folder())]
-
-
-def test_registering_respects_the_opt_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(_autoload.OPT_OUT, "0")
-    monkeypatch.delenv(_autoload.VARIABLE, raising=False)
-    _autoload.register()
-    assert _autoload.VARIABLE not in os.environ
-
-
-def test_registering_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(name: str) -> None:
-        raise ImportError(name)
-
-    monkeypatch.delenv(_autoload.VARIABLE, raising=False)
-    monkeypatch.setattr("importlib.util.find_spec", broken)
-    _autoload.register()
-    assert _autoload.VARIABLE not in os.environ
-
-
-@pytest.mark.parametrize(
-    ("variables", "torch", "route", "reason"),
-    [
-        ({}, "2.5.0", "entry point", "torch adds the folder"),
-        ({"nnUNet_extTrainer": "/ours"}, "2.15.0+cu132", "entry point", "torch adds the folder"),
-        ({}, "2.4.1", "not at work", "torch 2.4.1 does not call entry points"),
-        ({"nnUNet_extTrainer": "/ours"}, "2.4.1", "exported variable", "torch 2.4.1 does not call"),
-        ({"nnUNet_extTrainer": "/other"}, "2.4.1", "not at work", "torch 2.4.1 does not call"),
-        ({"NNUNET_VOLF_AUTOLOAD": "0"}, "2.8.0", "not at work", "NNUNET_VOLF_AUTOLOAD=0"),
-        ({"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}, "2.8.0", "not at work", "TORCH_DEVICE_BACKEND_AUTOLOAD=0"),
-    ],
-)
-def test_the_route_is_told_with_its_reason(
-    variables: dict[str, str], torch: str, route: str, reason: str
-) -> None:
-    told = discovery.discovery_route(variables, torch, Path("/ours"))
-    assert told.name == route
-    assert reason in told.reason
-
-
-def test_a_missing_folder_says_that_a_checkout_may_hide_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(VolFError, match="If Python was started inside a checkout, the folder there hides"):
-        discovery.trainers_folder()
-
-
-def test_a_trainer_without_methods_has_no_known_file() -> None:
-    assert discovery.source_file(type("Empty", (), {})) is None
-
-
-def test_the_folder_of_trainers_holds_nothing_but_python_files() -> None:
-    others = [item.name for item in FOLDER.iterdir() if item.suffix != ".py" and item.name != "__pycache__"]
-    assert others == []
-
-
-@pytest.mark.parametrize("name", TRAINERS)
-def test_a_trainer_file_holds_one_class_of_its_name_and_nothing_else(name: str) -> None:
-    module = ast.parse((FOLDER / f"{name}.py").read_text())
-    assert ast.get_docstring(module)
-    classes = [node.name for node in module.body if isinstance(node, ast.ClassDef)]
-    others = [
-        node for node in module.body[1:] if not isinstance(node, ast.ClassDef | ast.Import | ast.ImportFrom)
-    ]
-    assert classes == [name]
-    assert [ast.unparse(node) for node in others] == []
-
-
-@pytest.mark.parametrize("name", TRAINERS)
-def test_a_trainer_file_imports_absolutely_and_no_other_trainer_of_ours(name: str) -> None:
-    module = ast.parse((FOLDER / f"{name}.py").read_text())
-    imports = [node for node in ast.walk(module) if isinstance(node, ast.ImportFrom)]
-    assert [node.module for node in imports if node.level > 0] == []
-    modules = [node.module or "" for node in imports]
-    modules += [
-        alias.name for node in ast.walk(module) if isinstance(node, ast.Import) for alias in node.names
-    ]
-    assert [module for module in modules if module.startswith(("nnunet_volf.trainers", *TRAINERS))] == []
-
-
-@pytest.mark.parametrize("name", TRAINERS)
-def test_a_trainer_adds_no_parameter_that_nnunet_does_not_know(name: str) -> None:
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-
-    module = ast.parse((FOLDER / f"{name}.py").read_text())
-    known = list(inspect.signature(nnUNetTrainer.__init__).parameters)
-    for node in ast.walk(module):
-        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-            arguments = node.args
-            assert [argument.arg for argument in arguments.args] == known
-            assert arguments.vararg is arguments.kwarg is None
-            assert arguments.kwonlyargs == arguments.posonlyargs == []

@@ -10,6 +10,6 @@ and then removes what it loaded from here from ``sys.modules``. Five rules follo
 4. This ``__init__.py`` is a docstring.
 5. A trainer adds no parameter to ``__init__``: nnU-Net reads back its own signature.
 
-``nnUNet_extTrainer`` names this folder, never the repository above it. ``tests/test_discovery.py`` holds all
-of this against nnU-Net's own lookup.
+``nnUNet_extTrainer`` names this folder, never the repository above it. ``tests/test_trainer_files.py`` holds
+every file against these rules, and ``tests/test_discovery.py`` the folder against nnU-Net's own lookup.
 """
