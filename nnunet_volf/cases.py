@@ -54,7 +54,7 @@ class UnlabeledCases:
 
     def __init__(self, folder: str | Path, identifiers: Sequence[str]) -> None:
         self.folder = Path(folder)
-        self.identifiers = sorted(identifiers)
+        self.identifiers = sorted(set(identifiers))  # one case listed twice would seek another for ever
         if not self.identifiers:
             raise DataError(
                 f"There is no case to pretrain on in {self.folder}. Preprocess the dataset for this configuration first "
@@ -91,7 +91,7 @@ def _open_numpy(path: str) -> Any:
 
 
 def _open_numpy_archive(path: str) -> Any:
-    with np.load(path) as archive:
+    with Path(path).open("rb") as file, np.load(file) as archive:  # np.load leaves a damaged archive open
         return archive["data"]
 
 
