@@ -107,7 +107,7 @@ class VolFSettings:
             if name not in fields:
                 raise SettingsError(f"There is no setting {name!r}. {_suggest(name, tuple(fields))}")
         preset = values.get("preset", "default")
-        if preset not in PRESETS:
+        if preset not in tuple(PRESETS):  # a list is no key, and plans may hold one
             raise SettingsError(f"preset is {preset!r}. {_suggest(preset, tuple(PRESETS))}")
         merged = {**PRESETS[preset], **values}
         settings = cls(**{name: _tuples(value) for name, value in merged.items()})
