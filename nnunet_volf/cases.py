@@ -54,7 +54,8 @@ class UnlabeledCases:
 
     def __init__(self, folder: str | Path, identifiers: Sequence[str]) -> None:
         self.folder = Path(folder)
-        self.identifiers = sorted(set(identifiers))  # one case listed twice would seek another for ever
+        # A case listed twice would seek another for ever; and nnU-Net hands out numpy strings.
+        self.identifiers = sorted({str(identifier) for identifier in identifiers})
         if not self.identifiers:
             raise DataError(
                 f"There is no case to pretrain on in {self.folder}. Preprocess the dataset for this configuration first "

@@ -210,18 +210,19 @@ class DurableTraining:
         """Return what a subclass wants to find in its checkpoints: plain types and tensors."""
         return {}
 
-    def load_checkpoint(self, checkpoint: dict[str, Any] | str) -> None:
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """Load a checkpoint; when the file is damaged, the newest good one beside it."""
-        if isinstance(checkpoint, str):
-            wanted = Path(checkpoint)
+        source, state = filename_or_checkpoint, {}
+        if isinstance(source, str):
+            wanted = Path(source)
             beside = (checkpoints.LATEST, checkpoints.PREVIOUS, checkpoints.BEST)
             candidates = dict.fromkeys([wanted, *(wanted.with_name(name) for name in beside)])
             path, checkpoint, problems = checkpoints.read_newest(list(candidates))
             for problem in problems:
                 self.print_to_log_file(f"WARNING: {problem}")
             self.print_to_log_file(f"Loading {path}")
-        super().load_checkpoint(checkpoint)  # type: ignore[misc]
-        state = checkpoint.get(STATE_KEY, {})
+            source, state = str(path), checkpoint.get(STATE_KEY, {})
+        super().load_checkpoint(source)  # type: ignore[misc]  # by name: nnU-Net 2.8.1 fails on a dictionary
         self.iteration = state.get("iteration", 0)
         self.epoch_outputs = state.get("epoch_outputs")
         self.random_state = state.get("random_state")

@@ -12,6 +12,7 @@ from typing import Any
 
 from nnunet_volf.errors import DataError, SettingsError
 from nnunet_volf.settings import PLANS_KEY, VolFSettings
+from nnunet_volf.shares import check_fusion
 
 DEFAULT_PLANS = "nnUNetPlans"
 OUR_PLANS = "VolFPlans"
@@ -106,7 +107,7 @@ def write_settings(
     merged = {**own.get(PLANS_KEY, {}), **changes}
     own[PLANS_KEY] = {name: value for name, value in merged.items() if value is not None}
     changed = PlannedDataset(dataset.name, dataset.folder, plans)
-    changed.settings(configuration)  # refuses before anything is written
+    check_fusion(changed.configuration(configuration)["patch_size"], changed.settings(configuration))
 
     aside = path.with_name(f"{path.name}.tmp")
     aside.write_text(json.dumps(plans, indent=4) + "\n", encoding="utf-8")

@@ -99,7 +99,7 @@ def test_the_pretrained_network_itself_predicts_fusion_classes(phantoms: NnUNetF
     import numpy as np
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    plans = with_settings(coefficients=3)
+    plans = with_settings(coefficients=3, foreground_ratio=0.6)
     train(plans)
     predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(fold_folder(phantoms, plans).parent), (0,))

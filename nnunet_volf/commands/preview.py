@@ -54,10 +54,9 @@ def run(args: argparse.Namespace) -> int:
     if settings.augmentation == "nnunet":
         print("The picture shows the crops before nnU-Net's augmentation.")
     print(f"\npicture: {path}")
-    kept = f" --set {' '.join(args.set)}" if args.set else ""
-    kept += f" --set scheme={args.scheme}" if args.scheme else ""
     if overrides:
-        print(f"next: nnunet-volf settings {dataset.number} -p {args.p} -c {args.c}{kept}")
+        kept = [*args.set, *([f"scheme={args.scheme}"] if args.scheme else [])]
+        print(f"next: nnunet-volf settings {dataset.number} -p {args.p} -c {args.c} --set {' '.join(kept)}")
     else:
         print(f"next: nnUNetv2_train {dataset.number} {args.c} 0 -p {args.p} -tr nnUNetTrainerVolF")
     return 0

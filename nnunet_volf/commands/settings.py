@@ -38,7 +38,6 @@ def run(args: argparse.Namespace) -> int:
         plans_name = args.target or (args.p if args.p.startswith("VolF") else plans.OUR_PLANS)
         dataset = plans.write_settings(dataset, args.c, changes, plans_name)
     settings = dataset.settings(args.c)
-    _check(dataset, args.c, settings)
 
     defaults = VolFSettings().to_mapping()
     print(f"{dataset.name}, {args.c}, {plans_name} (* differs from the default)")
@@ -47,9 +46,3 @@ def run(args: argparse.Namespace) -> int:
         print(f"{mark} {name:22} {json.dumps(value)}")
     print(f"\nnext: nnUNetv2_train {dataset.number} {args.c} 0 -p {plans_name} -tr nnUNetTrainerVolF")
     return 0
-
-
-def _check(dataset: plans.PlannedDataset, configuration: str, settings: VolFSettings) -> None:
-    from nnunet_volf.shares import check_fusion
-
-    check_fusion(dataset.configuration(configuration)["patch_size"], settings)

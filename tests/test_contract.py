@@ -1,0 +1,109 @@
+"""What we rely on in nnU-Net. When one of these fails after an upgrade, nnU-Net changed and our override has to follow."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from nnunetv2.run import load_pretrained_weights, run_training
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+# Method of nnUNetTrainer -> its parameters after self, as they were when our override was written.
+OVERRIDDEN = {
+    "__init__": ("plans", "configuration", "fold", "dataset_json", "device"),
+    "_build_loss": (),
+    "configure_optimizers": (),
+    "do_split": (),
+    "get_dataloaders": (),
+    "initialize": (),
+    "load_checkpoint": ("filename_or_checkpoint",),
+    "on_epoch_end": (),
+    "on_train_end": (),
+    "on_train_epoch_start": (),
+    "on_train_start": (),
+    "on_validation_epoch_end": ("val_outputs",),
+    "perform_actual_validation": ("save_probabilities",),
+    "run_training": (),
+    "save_checkpoint": ("filename",),
+    "train_step": ("batch",),
+    "validation_step": ("batch",),
+}
+
+# Function -> parameters that our code passes by name or position.
+CALLED: dict[Callable[..., Any], tuple[str, ...]] = {
+    nnUNetTrainer._get_deep_supervision_scales: ("self",),
+    nnUNetTrainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size: ("self",),
+    nnUNetTrainer.get_training_transforms: (
+        "patch_size", "rotation_for_DA", "deep_supervision_scales", "mirror_axes", "do_dummy_2d_data_aug",
+    ),
+    nnUNetTrainer.print_to_log_file: ("self", "args"),
+    nnUNetTrainer.set_deep_supervision_enabled: ("self", "enabled"),
+    PolyLRScheduler.__init__: ("self", "optimizer", "initial_lr", "max_steps"),
+    infer_dataset_class: ("folder",),
+    load_pretrained_weights.load_pretrained_weights: ("network", "fname"),
+    recursive_find_trainer_class_by_name: ("trainer_name",),
+    run_training.get_trainer_from_args: (
+        "dataset_name_or_id", "configuration", "fold", "trainer_name", "plans_identifier", "continue_training",
+    ),
+    run_training.maybe_load_checkpoint: ("nnunet_trainer", "continue_training", "validation_only"),
+}  # fmt: skip
+
+
+def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
+
+
+def our_trainer() -> type:
+    trainer: type = recursive_find_trainer_class_by_name("nnUNetTrainerVolF")
+    return trainer
+
+
+def test_the_table_lists_exactly_the_methods_that_we_override() -> None:
+    ours = [cls for cls in our_trainer().__mro__ if cls.__name__ in ("nnUNetTrainerVolF", "DurableTraining")]
+    names = {name for cls in ours for name in vars(cls) if callable(getattr(cls, name))}
+    inherited = {name for name in names if name in vars(nnUNetTrainer)}
+    assert inherited == OVERRIDDEN.keys()
+
+
+@pytest.mark.parametrize("name", sorted(OVERRIDDEN))
+def test_an_overridden_method_still_has_the_signature_that_we_override(name: str) -> None:
+    upstream = parameters(getattr(nnUNetTrainer, name))[1:]
+    assert upstream == OVERRIDDEN[name], (
+        f"nnU-Net changed nnUNetTrainer.{name}: it takes {upstream}, and our override was written for "
+        f"{OVERRIDDEN[name]}. Read what changed, follow it in nnunet_volf/durable.py or "
+        "trainers/nnUNetTrainerVolF.py, then change this table."
+    )
+
+
+@pytest.mark.parametrize("name", sorted(OVERRIDDEN))
+def test_our_override_takes_the_same_parameters(name: str) -> None:
+    assert parameters(getattr(our_trainer(), name))[1:] == OVERRIDDEN[name]
+
+
+@pytest.mark.parametrize("function", CALLED, ids=lambda f: f.__qualname__)
+def test_a_function_that_we_call_still_takes_what_we_pass(function: Callable[..., Any]) -> None:
+    there = parameters(function)
+    assert there[: len(CALLED[function])] == CALLED[function], (
+        f"nnU-Net changed {function.__qualname__}: its parameters are {there}, we pass {CALLED[function]}."
+    )
+
+
+def test_the_losses_still_have_the_switches_that_we_set() -> None:
+    dice = MemoryEfficientSoftDiceLoss(batch_dice=False, do_bg=False)
+    assert dice.do_bg is False
+    assert dice.batch_dice is False
+    assert DeepSupervisionWrapper(dice, [1.0]).loss is dice
+
+
+def test_base_saves_what_a_file_object_can_hold_and_reads_the_latest_checkpoint_names() -> None:
+    save, load = (inspect.getsource(f) for f in (nnUNetTrainer.save_checkpoint, run_training.maybe_load_checkpoint))
+    assert "torch.save(checkpoint, filename)" in save, "save_checkpoint is given a buffer in place of a file name"
+    for name in ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"):
+        assert name in load
