@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -231,6 +232,16 @@ def test_whole_blocks_have_sizes_within_their_range(patch: tuple[int, ...], seed
     for rows, (low, high) in zip(layout.runs, size_ranges(patch, chosen), strict=True):
         assert len(set(rows[1:-1].tolist())) == 1
         assert low <= rows[1] <= high
+
+
+@pytest.mark.parametrize(("cover", "thickness"), [(False, range(5)), (True, range(1, 6))])
+def test_a_grid_begins_anywhere_equally_often(cover: bool, thickness: range) -> None:
+    """With a block of 5 and a side of 14, the rim is 0 to 4 voxels thick, or the first cut block 1 to 5."""
+    chosen = make(size_voxels=[[5, 5]] * 2, full_cover=cover)
+    grids = [draw_layout(np.random.default_rng([3, i]), (14, 14), chosen) for i in range(500)]
+    counts = Counter(int(rows[0]) for grid in grids for rows in grid.runs)
+    assert sorted(counts) == list(thickness)
+    assert max(abs(n - 200) for n in counts.values()) < 4 * math.sqrt(1000 * 0.2 * 0.8)
 
 
 def test_a_covering_grid_may_fuse_every_border() -> None:

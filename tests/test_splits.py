@@ -13,7 +13,7 @@ from nnunet_volf.splits import hold_one_out, pretraining_split
 
 
 class Splitting:
-    """A trainer as far as splitting looks at it, and nnU-Net's own split, which counts how often it was asked."""
+    """A trainer as far as splitting looks at it, and nnU-Net's own split, which counts its calls."""
 
     def __init__(self, folder: Path, fold: int | str, cases: list[str]) -> None:
         self.asked = 0
