@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from nnunet_volf.settings import Range, VolFSettings
 
@@ -50,9 +51,7 @@ class Look:
     invert: bool = False
 
 
-def draw_window(
-    rng: np.random.Generator, volume: Sequence[int], patch: Sequence[int], scale: Range
-) -> Window:
+def draw_window(rng: np.random.Generator, volume: Sequence[int], patch: Sequence[int], scale: Range) -> Window:
     """Draw a crop of patch size times a factor per axis, cut to the volume, anywhere in it.
 
     An axis on which the patch is one voxel thick (2D data, kept as stacks of slices) stays one voxel thick.
@@ -87,17 +86,13 @@ def _distance(a: Window, b: Window, patch: Sequence[int]) -> float:
     return max(abs((a0 + an / 2) - (b0 + bn / 2)) / p for a0, an, b0, bn, p in ends)
 
 
-def draw_looks(
-    rng: np.random.Generator, channels: int, axes: int, settings: VolFSettings
-) -> tuple[Look, Look]:
+def draw_looks(rng: np.random.Generator, channels: int, axes: int, settings: VolFSettings) -> tuple[Look, Look]:
     """Draw the looks of the two crops of a pair; the coin for inversion is tossed once for both."""
     inverted = settings.intensity and bool(rng.random() < settings.invert)
     return _draw_look(rng, channels, axes, inverted, settings), _draw_look(rng, channels, axes, inverted, settings)
 
 
-def _draw_look(
-    rng: np.random.Generator, channels: int, axes: int, inverted: bool, settings: VolFSettings
-) -> Look:
+def _draw_look(rng: np.random.Generator, channels: int, axes: int, inverted: bool, settings: VolFSettings) -> Look:
     flips = tuple(np.flatnonzero(rng.random(axes) < settings.flip).tolist())
     if not settings.intensity:
         return Look(flips)
@@ -128,7 +123,7 @@ def resize(volume: Tensor, patch: Sequence[int]) -> Tensor:
     if tuple(volume.shape[1:]) == tuple(patch):
         return volume
     mode = "trilinear" if len(patch) == 3 else "bilinear"
-    return F.interpolate(volume[None], size=tuple(patch), mode=mode, align_corners=True)[0]
+    return interpolate(volume[None], size=tuple(patch), mode=mode, align_corners=True)[0]
 
 
 def jitter_intensity(image: Tensor, low: float, high: float, gamma: float, invert: bool) -> Tensor:
@@ -151,8 +146,8 @@ def jitter_intensity(image: Tensor, low: float, high: float, gamma: float, inver
 def contrast_map(image: Tensor, low: float, high: float) -> Tensor:
     """Map [min, p_low, p_high, max] of an image to [0, 0.1, 0.9, 1], piecewise linearly.
 
-    Where a percentile coincides with an end of the range (an image that is half air, say), that knot is left out and the
-    line goes on from the end itself, so that nothing is divided by zero and the empty part maps to 0.
+    Where a percentile coincides with an end of the range (an image that is half air, say), that knot is left out and
+    the line goes on from the end itself, so that nothing is divided by zero and the empty part maps to 0.
     """
     step = max(1, image.numel() // PERCENTILE_VOXELS)
     sample = image.flatten()[::step].numpy()
@@ -165,6 +160,6 @@ def contrast_map(image: Tensor, low: float, high: float) -> Tensor:
             knots.append((value, level))
 
     mapped = torch.zeros_like(image)
-    for (x0, y0), (x1, y1) in zip(knots[:-1], knots[1:], strict=True):
+    for (x0, y0), (x1, y1) in pairwise(knots):
         mapped.add_(image.sub(x0).mul_(1 / (x1 - x0)).clamp_(0, 1), alpha=y1 - y0)
     return mapped.clamp_(0, 1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from nnunet_volf.augment import Window
 from nnunet_volf.errors import DataError
 
+
 @dataclass(frozen=True)
 class CaseImage:
     """An opened image (c, x, y, z) from which crops are read."""
@@ -37,14 +38,14 @@ class CaseImage:
             crop = np.asarray(crop_and_pad_nd(self.array, box, 0), dtype=np.float32)
         except Exception as error:
             raise DataError(
-                f"Case {self.identifier}: reading voxels {box} of {self.path} failed ({type(error).__name__}: {error}). "
-                "The file is damaged; delete it and preprocess the case again."
+                f"Case {self.identifier}: reading voxels {box} of {self.path} failed "
+                f"({type(error).__name__}: {error}). The file is damaged; delete it and preprocess the case again."
             ) from error
         tensor = torch.from_numpy(crop if crop.flags.writeable else crop.copy())
         if not torch.isfinite(tensor.sum()):
             raise DataError(
-                f"Case {self.identifier}: {self.path} holds NaN or infinite voxels within {box}. Repair or remove the case "
-                "and preprocess again: one such voxel makes the loss of a whole batch NaN."
+                f"Case {self.identifier}: {self.path} holds NaN or infinite voxels within {box}. Repair or remove the "
+                "case and preprocess again: one such voxel makes the loss of a whole batch NaN."
             )
         return tensor
 
@@ -58,8 +59,8 @@ class UnlabeledCases:
         self.identifiers = sorted({str(identifier) for identifier in identifiers})
         if not self.identifiers:
             raise DataError(
-                f"There is no case to pretrain on in {self.folder}. Preprocess the dataset for this configuration first "
-                "(nnUNetv2_plan_and_preprocess), or choose a fold that has training cases."
+                f"There is no case to pretrain on in {self.folder}. Preprocess the dataset for this configuration "
+                "first (nnUNetv2_plan_and_preprocess), or choose a fold that has training cases."
             )
 
     def open(self, identifier: str) -> CaseImage:
@@ -76,8 +77,8 @@ class UnlabeledCases:
                     "preprocess the case again."
                 ) from error
         raise DataError(
-            f"Case {identifier}: none of {', '.join(f'{identifier}{ending}' for ending in _OPENERS)} is in {self.folder}. "
-            "Preprocess the dataset again, or take the case out of splits_final.json."
+            f"Case {identifier}: none of {', '.join(f'{identifier}{ending}' for ending in _OPENERS)} is in "
+            f"{self.folder}. Preprocess the dataset again, or take the case out of splits_final.json."
         )
 
 

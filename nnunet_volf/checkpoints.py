@@ -39,12 +39,13 @@ def plain(value: Any) -> Any:
 
 
 def write_checkpoint(path: Path, checkpoint: dict[str, Any], keep_as: Path | None = None) -> None:
-    """Write a checkpoint so that at every moment a whole file has its name; the file replaced can be kept as another."""
+    """Write a checkpoint so that at every moment a whole file has its name; the one before can be kept as another."""
     broken = [name for name, w in checkpoint["network_weights"].items() if not torch.isfinite(w).all()]
     if broken:
         raise TrainingError(
-            f"{path.name} was not written: {len(broken)} tensors of the network hold NaN or infinite values, the first is "
-            f"{broken[0]}. The files written before are untouched; continue from them with --c and a lower learning_rate."
+            f"{path.name} was not written: {len(broken)} tensors of the network hold NaN or infinite values, the first "
+            f"is {broken[0]}. The files written before are untouched; continue from them with --c and a lower "
+            "learning_rate."
         )
     aside = path.with_name(f"{path.name}.tmp{os.getpid()}")
     try:

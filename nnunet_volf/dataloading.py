@@ -32,11 +32,13 @@ class Recipe:
     augment: Transform
     fuse: Transform
     finish: Transform | None = None  # targets for deep supervision
-    padded_crop: tuple[int, ...] | None = None  # nnU-Net's augmentation: crops of this size, padded where they stick out
+    padded_crop: tuple[int, ...] | None = (
+        None  # nnU-Net's augmentation: crops of this size, padded where they stick out
+    )
 
 
-class FusionLoader(DataLoader):  # type: ignore[misc]  # batchgenerators is untyped
-    """Endless batches of fused crops: ``data`` (b, c, *patch), ``target`` (b, 1, *patch) or a list for deep supervision."""
+class FusionLoader(DataLoader):
+    """Endless batches: ``data`` (b, c, *patch), ``target`` (b, 1, *patch) or a list of them for deep supervision."""
 
     def __init__(self, cases: UnlabeledCases, batch_size: int, recipe: Recipe) -> None:
         super().__init__(cases, batch_size, 1, None, True, False, True, None)
@@ -98,9 +100,7 @@ class FusionLoader(DataLoader):  # type: ignore[misc]  # batchgenerators is unty
             parts = {name: part[:, 0] for name, part in parts.items()}
         return parts, window
 
-    def _draw_window(
-        self, rng: np.random.Generator, volume: Sequence[int], apart_from: Window | None
-    ) -> Window:
+    def _draw_window(self, rng: np.random.Generator, volume: Sequence[int], apart_from: Window | None) -> Window:
         patch, settings = _deep(self.recipe.patch), self.recipe.settings
         if self.recipe.padded_crop is not None:
             return draw_padded_window(rng, volume, _deep(self.recipe.padded_crop), patch)
@@ -139,10 +139,9 @@ def draw_padded_window(
 
 def inside_mask(window: Window, volume: Sequence[int]) -> Tensor:
     """Return (1, *window), 1 where the window lies inside the volume and 0 where it was padded."""
-    mask = torch.zeros((1, *window.size), dtype=torch.int16)
-    inner = (slice(max(0, -a), max(0, side - a)) for a, side in zip(window.start, volume, strict=True))
-    mask[(slice(None), *inner)] = 1
-    return mask
+    mask = torch.zeros(window.size, dtype=torch.int16)
+    mask[tuple(slice(max(0, -a), max(0, side - a)) for a, side in zip(window.start, volume, strict=True))] = 1
+    return mask[None]
 
 
 def exchange(pair: dict[str, Any]) -> dict[str, Any]:

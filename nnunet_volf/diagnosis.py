@@ -55,9 +55,7 @@ def check_trainer(name: str, found_in: Path | None, ours: Path, route: Route, pr
     if problem and route.name == "not at work":
         return Finding("error", name, f"nnU-Net does not find it: {route.reason}", EXPORT_LINE)
     if problem:
-        return Finding(
-            "error", name, problem, "Correct what the message names; the trainers are in " + str(ours)
-        )
+        return Finding("error", name, problem, "Correct what the message names; the trainers are in " + str(ours))
     if found_in is not None and found_in.resolve().parent != ours.resolve():
         advice = "Remove or rename that file: it is found first, and ours is not used."
         return Finding("warning", name, f"found in {found_in}, which is not ours", advice)
@@ -97,9 +95,7 @@ def check_open_files(limits: tuple[int, int] | None) -> Finding:
     soft, hard = limits
     if soft >= min(4096, hard):
         return Finding("ok", "open files", str(soft))
-    return Finding(
-        "warning" if soft < 1024 else "note", "open files", str(soft), f"ulimit -n {min(4096, hard)}"
-    )
+    return Finding("warning" if soft < 1024 else "note", "open files", str(soft), f"ulimit -n {min(4096, hard)}")
 
 
 def check_workers(cpus: Limit, gpus: int, installed_cpus: int, chosen: str | None) -> list[Finding]:

@@ -1,9 +1,9 @@
 """What a long training owes its user: nothing done is lost.
 
 `DurableTraining` goes in front of nnU-Net's trainer class. It saves by the clock as well as by the epoch, also within
-an epoch; leaves in good order when a scheduler asks; falls back to the file before when the newest is damaged; and skips
-steps whose loss is not finite. With a single-process loader (``nnUNet_n_proc_DA=0``) a training that was killed and
-resumed ends in the same weights, bit for bit, as one that was not.
+an epoch; leaves in good order when a scheduler asks; falls back to the file before when the newest is damaged; and
+skips steps whose loss is not finite. With a single-process loader (``nnUNet_n_proc_DA=0``) a training that was killed
+and resumed ends in the same weights, bit for bit, as one that was not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import signal
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,11 @@ from torch import distributed as dist
 from nnunet_volf import checkpoints
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.randomness import capture_global_state, restore_global_state
+
+if TYPE_CHECKING:  # the class that the mixin stands in front of
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as Trainer
+else:
+    Trainer = object
 
 # sysexits.h EX_TEMPFAIL: "try again later". Schedulers can requeue on it and tell it from a crash.
 EXIT_REQUEUE = 75
@@ -62,7 +67,7 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     return bool(shared)
 
 
-class DurableTraining:
+class DurableTraining(Trainer):
     """A mixin for nnU-Net trainers; the subclass sets the three numbers below before the training starts."""
 
     save_every_minutes: float = 15.0  # 0: by epochs only
@@ -77,8 +82,8 @@ class DurableTraining:
 
     def initialize(self) -> None:
         """Guard the loss."""
-        super().initialize()  # type: ignore[misc]
-        self.loss = FiniteLoss(self.loss)
+        super().initialize()
+        self.loss: nn.Module = FiniteLoss(self.loss)
 
     def run_training(self) -> None:
         """Train as nnU-Net does, step by step so that it can stop and go on at any step."""
@@ -128,7 +133,7 @@ class DurableTraining:
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Take one step, or skip it when its loss is not finite."""
         try:
-            output: dict[str, Any] = super().train_step(batch)  # type: ignore[misc]
+            output: dict[str, Any] = super().train_step(batch)
         except NonFiniteLoss as problem:
             self.nonfinite_steps += 1
             self.print_to_log_file(
@@ -136,9 +141,9 @@ class DurableTraining:
             )
             if self.nonfinite_steps > self.nonfinite_limit:
                 raise TrainingError(
-                    f"{self.nonfinite_steps} steps of epoch {self.current_epoch} had a loss that is not finite; the limit "
-                    f"(nonfinite_limit) is {self.nonfinite_limit}. The log names their cases: look at those first. If it is "
-                    "many different ones, lower learning_rate and continue from the last checkpoint with --c."
+                    f"{self.nonfinite_steps} steps of epoch {self.current_epoch} had a loss that is not finite; the "
+                    f"limit (nonfinite_limit) is {self.nonfinite_limit}. The log names their cases: look at those "
+                    "first. If it is many different ones, lower learning_rate and continue with --c."
                 ) from problem
             return {"loss": np.nan}
         return output
@@ -146,7 +151,7 @@ class DurableTraining:
     def on_train_epoch_start(self) -> None:
         """Count skipped steps from zero."""
         self.nonfinite_steps = 0
-        super().on_train_epoch_start()  # type: ignore[misc]
+        super().on_train_epoch_start()
 
     def _pause_point(self) -> None:
         """Save when it is time, leave when asked to."""
@@ -161,8 +166,8 @@ class DurableTraining:
         name = signal.Signals(self.stop_signal).name if self.stop_signal is not None else "a signal to another rank"
         self.save_checkpoint(self._file(checkpoints.LATEST))
         self.print_to_log_file(
-            f"Stopped by {name} after step {self.iteration} of epoch {self.current_epoch}. Everything is saved; the same "
-            f"nnUNetv2_train command with --c goes on from here. Exit code {EXIT_REQUEUE}."
+            f"Stopped by {name} after step {self.iteration} of epoch {self.current_epoch}. Everything is saved; the "
+            f"same nnUNetv2_train command with --c goes on from here. Exit code {EXIT_REQUEUE}."
         )
         for loader in (self.dataloader_train, self.dataloader_val):
             if isinstance(loader, NonDetMultiThreadedAugmenter):
@@ -186,10 +191,10 @@ class DurableTraining:
     def save_checkpoint(self, filename: str) -> None:
         """Write the checkpoint nnU-Net would write, plus what is needed to go on from this very step, atomically."""
         if self.local_rank != 0 or self.disable_checkpointing:
-            super().save_checkpoint(filename)  # type: ignore[misc]
+            super().save_checkpoint(filename)
             return
         buffer = io.BytesIO()
-        super().save_checkpoint(buffer)  # type: ignore[misc]
+        super().save_checkpoint(buffer)
         buffer.seek(0)
         checkpoint = checkpoints.plain(torch.load(buffer, map_location="cpu", weights_only=False))
         if self.iteration > 0:  # within an epoch: nnU-Net would start the next one
@@ -222,14 +227,14 @@ class DurableTraining:
                 self.print_to_log_file(f"WARNING: {problem}")
             self.print_to_log_file(f"Loading {path}")
             source, state = str(path), checkpoint.get(STATE_KEY, {})
-        super().load_checkpoint(source)  # type: ignore[misc]  # by name: nnU-Net 2.8.1 fails on a dictionary
+        super().load_checkpoint(source)  # by name: nnU-Net 2.8.1 fails on a dictionary
         self.iteration = state.get("iteration", 0)
         self.epoch_outputs = state.get("epoch_outputs")
         self.random_state = state.get("random_state")
 
     def on_train_end(self) -> None:
         """Finish as nnU-Net does, and remove the second last checkpoint as it removes the last."""
-        super().on_train_end()  # type: ignore[misc]
+        super().on_train_end()
         if self.local_rank == 0:
             Path(self._file(checkpoints.PREVIOUS)).unlink(missing_ok=True)
 

@@ -23,9 +23,13 @@ from torch import Tensor
 
 from nnunet_volf.settings import VolFSettings
 
-# Side of a block or box as a share of the patch axis. Grid: 8 to 32 voxels of 128, the code default of 2025. Boxes: 8 to
-# 80 voxels of 128, the in-plane sizes of 2023.
+# Side of a block or box as a share of the patch axis. Grid: 8 to 32 voxels of 128, the code default of 2025. Boxes: 8
+# to 80 voxels of 128, the in-plane sizes of 2023.
 SCHEME_SIZES = {"grid": (1 / 16, 1 / 4), "shuffle": (1 / 16, 1 / 4), "boxes": (1 / 16, 5 / 8)}
+
+# How many boxes are drawn, by the number of axes: the 10 to 40 of 2023, and in 2D, where boxes of the same sides cover
+# more of a patch, as many as leave it the same share of background.
+BOX_COUNTS = {2: (4, 14), 3: (10, 40)}
 
 LabelMap: TypeAlias = NDArray[np.uint8]
 
@@ -130,6 +134,11 @@ def size_ranges(patch: Sequence[int], settings: VolFSettings) -> tuple[tuple[int
     return tuple(ranges)
 
 
+def box_counts(patch: Sequence[int], settings: VolFSettings) -> tuple[int, int]:
+    """Return the smallest and largest number of boxes in a patch."""
+    return settings.boxes or BOX_COUNTS[len(patch)]
+
+
 def _draw_sizes(rng: np.random.Generator, patch: Sequence[int], settings: VolFSettings) -> list[int]:
     return [int(rng.integers(low, high, endpoint=True)) for low, high in size_ranges(patch, settings)]
 
@@ -160,7 +169,7 @@ def _draw_classes(rng: np.random.Generator, blocks: int, settings: VolFSettings)
 
 
 def _draw_boxes(rng: np.random.Generator, patch: Sequence[int], settings: VolFSettings) -> Boxes:
-    low, high = settings.boxes
+    low, high = box_counts(patch, settings)
     count = int(rng.integers(low, high, endpoint=True))
     ranges = np.array(size_ranges(patch, settings))
     sizes = rng.integers(ranges[:, 0], ranges[:, 1], size=(count, len(patch)), endpoint=True)

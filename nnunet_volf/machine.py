@@ -21,9 +21,7 @@ class Limit:
     source: str
 
 
-def usable_cpus(
-    environ: Mapping[str, str] = os.environ, root: Path = _ROOT, affinity: int | None = None
-) -> Limit:
+def usable_cpus(environ: Mapping[str, str] = os.environ, root: Path = _ROOT, affinity: int | None = None) -> Limit:
     """Return the number of CPUs this process may keep busy: the smallest of all limits on it."""
     limits = [_scheduled_cpus() if affinity is None else Limit(affinity, "CPU affinity")]
     limits += _cgroup_cpus(root)

@@ -76,9 +76,7 @@ def class_colours(coefficients: int) -> ListedColormap:
     """Return one colour a class, interpolated so that any number of coefficients is ordered."""
     anchors = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in _COLOURS])
     at = np.linspace(0, len(anchors) - 1, coefficients + 1)
-    return ListedColormap(
-        [tuple(np.interp(x, range(len(anchors)), anchors[:, c]) for c in range(3)) for x in at]
-    )
+    return ListedColormap([tuple(np.interp(x, range(len(anchors)), anchors[:, c]) for c in range(3)) for x in at])
 
 
 def _grey_range(case: PanelCase) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 from numpy.typing import NDArray
 
 LABELS = {"background": 0, "large": 1, "small": 2}
@@ -31,9 +31,7 @@ def make_phantom(
     for _ in range(channels):
         frequencies = rng.normal(0, 4, size=(_WAVES, axes))
         phases = rng.uniform(0, 2 * np.pi, size=_WAVES)
-        texture = sum(
-            np.cos(np.tensordot(f, grid, axes=1) + p) for f, p in zip(frequencies, phases, strict=True)
-        )
+        texture = sum(np.cos(np.tensordot(f, grid, axes=1) + p) for f, p in zip(frequencies, phases, strict=True))
         brightness = rng.uniform(2.0, 4.0, size=len(LABELS)) * np.array([0.0, 1.0, -1.0])
         noise = rng.normal(0, 0.3, size=shape)
         images.append((100 + 10 * (texture / np.sqrt(_WAVES) + brightness[labels] + noise)).astype(np.float32))
@@ -70,6 +68,6 @@ def write_phantom_dataset(
 
 
 def _write(path: Path, volume: NDArray[np.float32] | NDArray[np.uint8], spacing: Sequence[float]) -> None:
-    image = sitk.GetImageFromArray(volume)
+    image = SimpleITK.GetImageFromArray(volume)
     image.SetSpacing([float(s) for s in reversed(spacing)])  # SimpleITK counts axes from the other end
-    sitk.WriteImage(image, str(path))
+    SimpleITK.WriteImage(image, str(path))

@@ -98,8 +98,8 @@ def write_settings(
         existing = read_plans(dataset.folder, plans_name)
         if _without_settings(existing) != _without_settings(plans):
             raise SettingsError(
-                f"{path} exists and is not a copy of {plans['plans_name']}. Choose another name with --as, or start from "
-                f"it with -p {plans_name}."
+                f"{path} exists and is not a copy of {plans['plans_name']}. Choose another name with --as, or start "
+                f"from it with -p {plans_name}."
             )
         plans = existing
     plans["plans_name"] = plans_name

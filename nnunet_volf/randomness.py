@@ -28,7 +28,9 @@ def capture_global_state() -> dict[str, Any]:
     import torch
 
     version, keys, gauss = random.getstate()
-    name, words, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - the global state
+    # In this legacy form, a tuple, whatever its annotation says.
+    legacy: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - the global state
+    name, words, position, has_gauss, cached = legacy
     state = {
         "python": [version, list(keys), gauss],
         "numpy": [name, torch.from_numpy(words.astype(np.int64)), int(position), int(has_gauss), float(cached)],

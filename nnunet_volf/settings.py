@@ -19,9 +19,6 @@ from nnunet_volf.errors import SettingsError
 PLANS_KEY = "volf"
 
 SCHEMES = ("grid", "boxes", "shuffle")
-PARTNERS = ("same", "other", "mixed")
-AUGMENTATIONS = ("volf", "nnunet", "none")
-OPTIMIZERS = ("sgd", "adamw")
 
 Range = tuple[float, float]
 
@@ -67,12 +64,14 @@ class VolFSettings:
     size_fraction: Range | None = None  # side of a block or box, as a share of the patch axis; None: the scheme's own
     size_minimum: int = 4  # voxels along the longest patch axis, in proportion along the others
     size_voxels: tuple[tuple[int, int], ...] | None = None  # an exact range per axis instead of the two above
-    boxes: tuple[int, int] = (10, 40)  # how many boxes overlap (boxes)
+    boxes: tuple[int, int] | None = None  # boxes: how many are drawn; None: 10 to 40 in 3D (2023), 4 to 14 in 2D
 
     # The second volume.
     partner: str = "mixed"
     same_share: float = 0.5  # mixed: how often the partner is another crop of the same case
-    minimum_distance: float = 0.25  # same: between the crops' centres, in patch sides along the axis where it is largest
+    minimum_distance: float = (
+        0.25  # same: between the crops' centres, in patch sides along the axis where it is largest
+    )
 
     # The augmentation of each of the two crops.
     augmentation: str = "volf"
@@ -150,49 +149,69 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
+# Settings that may be None: something else decides then.
+_OPTIONAL = ("size_fraction", "size_voxels", "boxes", "learning_rate")
+
+_CHOICES = {
+    "scheme": SCHEMES,
+    "partner": ("same", "other", "mixed"),
+    "augmentation": ("volf", "nnunet", "none"),
+    "optimizer": ("sgd", "adamw"),
+}
+_SWITCHES = ("full_cover", "intensity", "reuse_crops")
+_WHOLE_NUMBERS: dict[str, tuple[int, int | None]] = {
+    "coefficients": (2, 16),
+    "size_minimum": (1, None),
+    "epochs": (1, None),
+    "iterations": (1, None),
+    "validation_samples": (1, None),
+    "validation_seed": (0, None),
+    "panel_every": (0, None),
+    "save_every_epochs": (1, None),
+    "nonfinite_limit": (1, None),
+}
+_NUMBERS = {
+    "foreground_ratio": (0.05, 0.95),
+    "same_share": (0.0, 1.0),
+    "minimum_distance": (0.0, 4.0),
+    "flip": (0.0, 1.0),
+    "invert": (0.0, 1.0),
+    "learning_rate": (1e-8, 10.0),
+    "weight_decay": (0.0, 1.0),
+    "save_every_minutes": (0.0, 1e6),
+}
+_RANGES = {
+    "size_fraction": (1e-3, 1.0),
+    "scale": (0.1, 4.0),
+    "percentile_low": (0.0, 49.0),
+    "percentile_high": (51.0, 100.0),
+    "gamma": (0.05, 20.0),
+}
+
+
 def _check(s: VolFSettings) -> None:
-    for name, allowed in (
-        ("scheme", SCHEMES),
-        ("partner", PARTNERS),
-        ("augmentation", AUGMENTATIONS),
-        ("optimizer", OPTIMIZERS),
-    ):
+    for name, allowed in _CHOICES.items():
         if getattr(s, name) not in allowed:
             raise SettingsError(f"{name} is {getattr(s, name)!r}. {_suggest(getattr(s, name), allowed)}")
-    for name in ("full_cover", "intensity", "reuse_crops"):
+    for name in _SWITCHES:
         if not isinstance(getattr(s, name), bool):
             raise SettingsError(f"{name} is {getattr(s, name)!r}; it must be true or false.")
-
-    _whole(s, "coefficients", 2, 16)
-    _whole(s, "size_minimum", 1)
-    for name in ("epochs", "iterations", "validation_samples", "save_every_epochs", "nonfinite_limit"):
-        _whole(s, name, 1)
-    for name in ("panel_every", "validation_seed"):
-        _whole(s, name, 0)
-
-    _number(s, "foreground_ratio", 0.05, 0.95)
-    for name in ("same_share", "flip", "invert"):
-        _number(s, name, 0.0, 1.0)
-    _number(s, "minimum_distance", 0.0, 4.0)
-    _number(s, "weight_decay", 0.0, 1.0)
-    _number(s, "save_every_minutes", 0.0, 1e6)
-    if s.learning_rate is not None:
-        _number(s, "learning_rate", 1e-8, 10.0)
-
-    _range("scale", s.scale, 0.1, 4.0)
-    _range("percentile_low", s.percentile_low, 0.0, 49.0)
-    _range("percentile_high", s.percentile_high, 51.0, 100.0)
-    _range("gamma", s.gamma, 0.05, 20.0)
+    for name, (least, most) in _WHOLE_NUMBERS.items():
+        _whole(s, name, least, most)
+    for name, (low, high) in _NUMBERS.items():
+        _number(s, name, low, high)
+    for name, (low, high) in _RANGES.items():
+        _range(name, getattr(s, name), low, high)
     _range("boxes", s.boxes, 1, 10_000, whole=True)
-    if s.size_fraction is not None:
-        _range("size_fraction", s.size_fraction, 1e-3, 1.0)
     if s.size_voxels is not None:
-        if not isinstance(s.size_voxels, tuple) or len(s.size_voxels) < 2:
-            raise SettingsError(
-                f"size_voxels is {s.size_voxels!r}; it must hold one [smallest, largest] pair for each axis."
-            )
-        for axis, pair in enumerate(s.size_voxels):
-            _range(f"size_voxels of axis {axis}", pair, 1, 100_000, whole=True)
+        _voxel_ranges(s.size_voxels)
+
+
+def _voxel_ranges(ranges: object) -> None:
+    if not isinstance(ranges, tuple) or len(ranges) < 2:
+        raise SettingsError(f"size_voxels is {ranges!r}; it must hold one [smallest, largest] pair for each axis.")
+    for axis, pair in enumerate(ranges):
+        _range(f"size_voxels of axis {axis}", pair, 1, 100_000, whole=True)
 
 
 def _is_number(value: object, whole: bool = False) -> bool:
@@ -208,11 +227,15 @@ def _whole(s: VolFSettings, name: str, low: int, high: int | None = None) -> Non
 
 def _number(s: VolFSettings, name: str, low: float, high: float) -> None:
     value = getattr(s, name)
+    if value is None and name in _OPTIONAL:
+        return
     if not _is_number(value) or not low <= value <= high:
         raise SettingsError(f"{name} is {value!r}; it must be a number between {low:g} and {high:g}.")
 
 
 def _range(name: str, pair: object, low: float, high: float, whole: bool = False) -> None:
+    if pair is None and name in _OPTIONAL:
+        return
     if not isinstance(pair, tuple) or len(pair) != 2 or not all(_is_number(v, whole) for v in pair):
         kind = "two whole numbers" if whole else "two numbers"
         raise SettingsError(f"{name} is {pair!r}; it must be {kind}, [smallest, largest].")

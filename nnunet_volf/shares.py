@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_volf.errors import SettingsError
-from nnunet_volf.fusion import size_ranges
+from nnunet_volf.fusion import box_counts, size_ranges
 from nnunet_volf.settings import VolFSettings
 
 # The background's expected share over that of a fusion class. With K = 4, blocks everywhere and 70 % of them fused, the
@@ -46,16 +46,17 @@ def check_fusion(patch: Sequence[int], settings: VolFSettings) -> None:
     shares = class_shares(patch, settings)
     if shares[0] < BACKGROUND_MARGIN * shares[1]:
         raise SettingsError(
-            f"With these settings a patch of {tuple(patch)} is {shares[0]:.0%} background and {shares[1]:.0%} for each of "
-            f"the {settings.coefficients} fusion classes. Fusing (a, b, alpha) looks the same as fusing (b, a, 1 - alpha), "
-            "so class k and class K - k can be told apart only because the background is the volume seen most: it needs "
-            f"{BACKGROUND_MARGIN} times the share of a class. {_remedy(settings)}"
+            f"With these settings a patch of {tuple(patch)} is {shares[0]:.0%} background and {shares[1]:.0%} for each "
+            f"of the {settings.coefficients} fusion classes. Fusing (a, b, alpha) looks the same as fusing "
+            "(b, a, 1 - alpha), so class k and class K - k can be told apart only because the background is the volume "
+            f"seen most: it needs {BACKGROUND_MARGIN} times the share of a class. {_remedy(patch, settings)}"
         )
 
 
-def _remedy(settings: VolFSettings) -> str:
+def _remedy(patch: Sequence[int], settings: VolFSettings) -> str:
     if settings.scheme == "boxes":
-        return f"Draw fewer boxes (boxes is {list(settings.boxes)}) or smaller ones (size_fraction or size_voxels)."
+        counts = list(box_counts(patch, settings))
+        return f"Draw fewer boxes (boxes is {counts}) or smaller ones (size_fraction or size_voxels)."
     most = math.floor(100 / (1 + BACKGROUND_MARGIN / settings.coefficients)) / 100
     return f"foreground_ratio is {settings.foreground_ratio:g}: set it to {most:g} or less."
 
@@ -67,8 +68,8 @@ def _check_block_count(patch: Sequence[int], settings: VolFSettings) -> None:
     if fewest < needed:
         raise SettingsError(
             f"Blocks of up to {tuple(largest)} voxels leave {fewest} whole block(s) in a patch of {tuple(patch)}, and "
-            f"{settings.coefficients + 1} classes need at least {needed}. Allow smaller blocks only: lower size_fraction, "
-            "or remove size_voxels (or the preset that sets it)."
+            f"{settings.coefficients + 1} classes need at least {needed}. Allow smaller blocks only: lower "
+            "size_fraction, or remove size_voxels (or the preset that sets it)."
         )
 
 
@@ -84,9 +85,7 @@ def _grid_share(patch: Sequence[int], settings: VolFSettings) -> float:
     return float((weights * fused).sum())
 
 
-def _axis_outcomes(
-    side: int, low: int, high: int, full_cover: bool
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _axis_outcomes(side: int, low: int, high: int, full_cover: bool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the possible numbers of blocks along an axis, each with probability times covered length / length."""
     outcomes: dict[int, float] = defaultdict(float)
     sizes = range(low, high + 1)
@@ -101,11 +100,9 @@ def _axis_outcomes(
 
 def _boxes_share(patch: Sequence[int], settings: VolFSettings) -> float:
     """Chance that at least one of M boxes covers a voxel, averaged over the patch and over M."""
-    axes = [
-        _axis_cover(side, low, high) for side, (low, high) in zip(patch, size_ranges(patch, settings), strict=True)
-    ]
+    axes = [_axis_cover(side, low, high) for side, (low, high) in zip(patch, size_ranges(patch, settings), strict=True)]
     missed = 1 - reduce(np.multiply.outer, axes)
-    low, high = settings.boxes
+    low, high = box_counts(patch, settings)
     uncovered = np.mean([float((missed**count).mean()) for count in range(low, high + 1)])
     return float(1 - uncovered)
 

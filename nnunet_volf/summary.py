@@ -47,6 +47,5 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
 
 def fine_tune_command(dataset_name: str, configuration: str, plans_name: str, checkpoint: Path) -> str:
     """Return the command that fine-tunes encoder and decoder from a checkpoint."""
-    return (
-        f"nnUNetv2_train {dataset_number(dataset_name)} {configuration} 0 -p {plans_name} -pretrained_weights {checkpoint}"
-    )
+    number = dataset_number(dataset_name)
+    return f"nnUNetv2_train {number} {configuration} 0 -p {plans_name} -pretrained_weights {checkpoint}"

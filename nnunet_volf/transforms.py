@@ -97,8 +97,8 @@ class VolumeFusionTransform(BasicTransform):
         return {**data, "image": image, "segmentation": labels}
 
 
-class PairVolumeFusion(AbstractTransform):  # type: ignore[misc]  # batchgenerators is untyped
-    """Volume Fusion for classic batchgenerators: augments and fuses ``data`` with ``partner``, writes ``data``, ``seg``.
+class PairVolumeFusion(AbstractTransform):
+    """Volume Fusion for classic batchgenerators: augments and fuses ``data`` and ``partner`` to ``data`` and ``seg``.
 
     Both are numpy batches (b, c, x, y(, z)) of any spatial size. Without a ``partner`` the batch is fused with itself
     rolled by one, as in the 2023 publication, which takes a batch of two or more.
@@ -137,6 +137,6 @@ def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
 def _check_pair(image: Tensor, partner: Tensor, patch: tuple[int, ...]) -> None:
     if image.shape != partner.shape or tuple(image.shape[1:]) != patch:
         raise DataError(
-            f"Fusion takes two crops of shape (channels, {', '.join(map(str, patch))}) and got {tuple(image.shape)} and "
-            f"{tuple(partner.shape)}. Bring both to the patch size first, for example with TwoCropAugmentTransform."
+            f"Fusion takes two crops of shape (channels, {', '.join(map(str, patch))}) and got {tuple(image.shape)} "
+            f"and {tuple(partner.shape)}. Bring both to the patch size first, for example with TwoCropAugmentTransform."
         )

@@ -29,9 +29,7 @@ class FixedBatches(Iterator[dict[str, Any]]):
         return batch
 
 
-def batches_of_rank(
-    samples: int, global_batch: int, batch: int, rank: int = 0, ranks: int = 1
-) -> list[list[int]]:
+def batches_of_rank(samples: int, global_batch: int, batch: int, rank: int = 0, ranks: int = 1) -> list[list[int]]:
     """Deal sample numbers to one of several ranks: no number twice, and as many batches for each rank.
 
     nnU-Net's Dice loss gathers over the ranks in validation too, so a rank with one batch less would hang the others.

@@ -24,9 +24,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 def pytest_report_header() -> str:
     """Tell which nnU-Net and which torch the tests ran with."""
-    return ", ".join(
-        f"{package} {version(package)}" for package in ("nnunetv2", "torch", "batchgeneratorsv2")
-    )
+    return ", ".join(f"{package} {version(package)}" for package in ("nnunetv2", "torch", "batchgeneratorsv2"))
 
 
 class NnUNetFolders(NamedTuple):

@@ -154,9 +154,7 @@ def draw_boxes_2023(
         size = [rng.randint(low, high) for low, high in sizes]
         centre = [rng.randint(0, side - 1) for side in patch]
         starts = [c - s // 2 for c, s in zip(centre, size, strict=True)]
-        region = tuple(
-            slice(max(0, a), min(side, a + s)) for a, s, side in zip(starts, size, patch, strict=True)
-        )
+        region = tuple(slice(max(0, a), min(side, a + s)) for a, s, side in zip(starts, size, patch, strict=True))
         labels[region] = rng.randint(1, coefficients)
     return labels, total
 

@@ -27,9 +27,7 @@ from nnunet_volf.augment import (
 from nnunet_volf.settings import VolFSettings
 
 SEEDS = st.integers(0, 2**32 - 1)
-ROUNDING = (
-    1e-6  # equal voxels may come out apart by a bit: a vector unit does not round powers as a scalar one does
-)
+ROUNDING = 1e-6  # equal voxels may come out apart by a bit: a vector unit does not round powers as a scalar one does
 quick = hypothesis_settings(max_examples=40, deadline=None)
 
 
@@ -53,9 +51,7 @@ def image(seed: int, *shape: int) -> torch.Tensor:
     st.integers(1, 3),
     SEEDS,
 )
-def test_resizing_equals_scipys_zoom_of_order_one(
-    sides: tuple[tuple[int, int], ...], channels: int, seed: int
-) -> None:
+def test_resizing_equals_scipys_zoom_of_order_one(sides: tuple[tuple[int, int], ...], channels: int, seed: int) -> None:
     volume, patch = image(seed, channels, *(a for a, _ in sides)), tuple(b for _, b in sides)
     resized = resize(volume, patch).numpy()
     np.testing.assert_allclose(resized, reference.resize(volume.numpy(), patch), atol=2e-5)
@@ -87,17 +83,13 @@ def test_a_window_lies_inside_and_has_a_size_within_the_scale(
 
 
 def test_windows_reach_both_ends_of_the_volume() -> None:
-    drawn = [
-        draw_window(np.random.default_rng(i), (20, 20, 20), (8, 8, 8), (1.0, 1.0)).start for i in range(200)
-    ]
+    drawn = [draw_window(np.random.default_rng(i), (20, 20, 20), (8, 8, 8), (1.0, 1.0)).start for i in range(200)]
     assert np.min(drawn, axis=0).tolist() == [0, 0, 0]
     assert np.max(drawn, axis=0).tolist() == [12, 12, 12]
 
 
 def test_window_sizes_spread_over_the_whole_scale() -> None:
-    sizes = [
-        draw_window(np.random.default_rng(i), (300,) * 3, (100,) * 3, (0.7, 1.5)).size for i in range(400)
-    ]
+    sizes = [draw_window(np.random.default_rng(i), (300,) * 3, (100,) * 3, (0.7, 1.5)).size for i in range(400)]
     assert 70 <= np.min(sizes) <= 72
     assert 147 <= np.max(sizes) <= 150
     assert np.mean(sizes) == pytest.approx(109.5, abs=4 * 80 / math.sqrt(12 * 1200))
@@ -206,9 +198,7 @@ def test_both_crops_get_intensities_of_their_own(name: str) -> None:
     assert abs(np.corrcoef(values.T)[0, 1]) < 4 / math.sqrt(400)
 
 
-@pytest.mark.parametrize(
-    ("name", "low", "high"), [("low", 0.1, 2.0), ("high", 98.0, 99.9), ("gamma", 0.7, 1.5)]
-)
+@pytest.mark.parametrize(("name", "low", "high"), [("low", 0.1, 2.0), ("high", 98.0, 99.9), ("gamma", 0.7, 1.5)])
 def test_intensities_are_drawn_from_the_published_intervals(name: str, low: float, high: float) -> None:
     values = np.array([getattr(look, name) for pair in drawn_looks(500) for look in pair])
     width = high - low
@@ -341,9 +331,7 @@ def test_the_jitter_is_the_published_one_moved_back_to_mean_and_spread(
 def test_mean_and_spread_come_back(kind: Any, invert: bool, shift: float) -> None:
     values = kind(1) * 50 + shift
     changed = jitter_intensity(values, 0.7, 99.2, 1.4, invert)
-    assert float(changed.mean()) == pytest.approx(
-        float(values.mean()), rel=1e-3, abs=1e-3 * float(values.std())
-    )
+    assert float(changed.mean()) == pytest.approx(float(values.mean()), rel=1e-3, abs=1e-3 * float(values.std()))
     assert float(changed.std()) == pytest.approx(float(values.std()), rel=1e-3)
 
 
@@ -429,8 +417,7 @@ def test_any_type_of_number_comes_out_as_float32_with_its_contrast(dtype: torch.
 def test_augmenting_is_a_function_of_its_parameters(patch: tuple[int, ...]) -> None:
     volume, chosen = image(9, 2, *(side + 3 for side in patch)), make()
     shown = [
-        augment(volume, patch, draw_looks(np.random.default_rng(seed), 2, len(patch), chosen)[0])
-        for seed in (1, 1, 2)
+        augment(volume, patch, draw_looks(np.random.default_rng(seed), 2, len(patch), chosen)[0]) for seed in (1, 1, 2)
     ]
     assert torch.equal(shown[0], shown[1])
     assert not torch.equal(shown[0], shown[2])

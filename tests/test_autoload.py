@@ -54,9 +54,7 @@ def test_registering_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}, "2.8.0", "not at work", "TORCH_DEVICE_BACKEND_AUTOLOAD=0"),
     ],
 )
-def test_the_route_is_told_with_its_reason(
-    variables: dict[str, str], torch: str, route: str, reason: str
-) -> None:
+def test_the_route_is_told_with_its_reason(variables: dict[str, str], torch: str, route: str, reason: str) -> None:
     told = discovery.discovery_route(variables, torch, Path("/ours"))
     assert told.name == route
     assert reason in told.reason

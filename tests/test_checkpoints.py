@@ -55,9 +55,7 @@ def test_the_previous_file_is_copied_where_hard_links_do_not_work(
     assert checkpoints.read_checkpoint(previous)["network_weights"]["a"][0] == 1
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_litter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.pth"
     checkpoints.write_checkpoint(path, checkpoint(1.0))
 

@@ -24,18 +24,14 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     def run(args: argparse.Namespace) -> int:
         raise command.error
 
-    command = SimpleNamespace(
-        NAME="fail", HELP="Fail", add_arguments=lambda _parser: None, run=run, error=None
-    )
+    command = SimpleNamespace(NAME="fail", HELP="Fail", add_arguments=lambda _parser: None, run=run, error=None)
     monkeypatch.setattr(cli, "COMMANDS", ("fail",))
     monkeypatch.setitem(sys.modules, "nnunet_volf.commands.fail", command)
     return command
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_a_name_a_help_and_can_show_it(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_has_a_name_a_help_and_can_show_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     command = importlib.import_module(f"nnunet_volf.commands.{name}")
     with pytest.raises(SystemExit) as leaving:
         cli.main([command.NAME, "--help"])

@@ -27,7 +27,7 @@ def test_settings_shows_the_defaults_and_the_training_command(
     before = plans_file(phantoms, "nnUNetPlans").read_bytes()
     assert main(["settings", "901"]) == 0
     out = capsys.readouterr().out
-    assert "  scheme                 \"grid\"" in out
+    assert '  scheme                 "grid"' in out
     assert "next: nnUNetv2_train 901 3d_fullres 0 -p nnUNetPlans -tr nnUNetTrainerVolF" in out
     assert plans_file(phantoms, "nnUNetPlans").read_bytes() == before
     assert not plans_file(phantoms, "VolFPlans").exists()
@@ -63,7 +63,7 @@ def test_settings_changes_add_up_and_null_takes_one_back(phantoms: NnUNetFolders
         (["settings", "5"], "Dataset 5 is not there."),
         (["settings", "901", "-p", "Other"], "Other.json does not exist. Plans of this dataset: nnUNetPlans"),
         (["settings", "901", "-c", "4d"], "has no configuration '4d'. It has: 2d, 3d_fullres"),
-        (["settings", "901", "--preset", "reference-2025"], "leave 0 whole block(s) in a patch of (16, 24, 20)"),
+        (["settings", "901", "--preset", "reference-2025"], "leave 1 whole block(s) in a patch of (16, 24, 20)"),
         (["preview", "901", "--samples", "0"], "at least 1 fusion can be drawn"),
         (["preview", "901", "--set", "coefficients=40"], "coefficients is 40"),
     ],
@@ -92,9 +92,7 @@ def test_a_plans_file_of_other_origin_is_not_overwritten(
     assert "exists and is not a copy of nnUNetPlans" in capsys.readouterr().err
 
 
-def test_a_missing_nnunet_folder_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_nnunet_folder_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("nnUNet_preprocessed", raising=False)
     assert main(["preview", "901"]) == 2
     assert "nnUNet_preprocessed is not set" in capsys.readouterr().err

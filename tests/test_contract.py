@@ -1,4 +1,4 @@
-"""What we rely on in nnU-Net. When one of these fails after an upgrade, nnU-Net changed and our override has to follow."""
+"""What we rely on in nnU-Net. When one of these fails after an upgrade, nnU-Net changed and we have to follow."""
 
 from __future__ import annotations
 

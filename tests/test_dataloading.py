@@ -139,9 +139,7 @@ def test_batches_have_the_shape_of_the_patch(
 def test_deep_supervision_gives_a_target_for_each_resolution(cases: UnlabeledCases) -> None:
     plain = recipe()
     finish = DownsampleSegForDSTransform([[1, 1, 1], [0.5, 0.5, 0.5]])
-    batch = next(
-        FusionLoader(cases, 3, Recipe(plain.patch, plain.settings, plain.augment, plain.fuse, finish))
-    )
+    batch = next(FusionLoader(cases, 3, Recipe(plain.patch, plain.settings, plain.augment, plain.fuse, finish)))
     assert [tuple(target.shape) for target in batch["target"]] == [(3, 1, 12, 16, 16), (3, 1, 6, 8, 8)]
 
 
@@ -167,9 +165,7 @@ def test_keys_name_the_case_seen_in_class_zero_and_the_one_seen_in_the_last_clas
     loader = FusionLoader(UnlabeledCases(tmp_path, ["ten", "twenty"]), 6, recipe(partner="other"))
     batch = next(loader)
     level = {"ten": 10.0, "twenty": 20.0}
-    for image, labels, (background, foreground) in zip(
-        batch["data"], batch["target"], batch["keys"], strict=True
-    ):
+    for image, labels, (background, foreground) in zip(batch["data"], batch["target"], batch["keys"], strict=True):
         assert float(image[labels == 0].mean()) == pytest.approx(level[background], abs=0.5)
         assert float(image[labels == 4].mean()) == pytest.approx(level[foreground], abs=0.5)
 
@@ -197,9 +193,7 @@ def test_an_empty_crop_is_drawn_again(tmp_path: Path) -> None:
     loader = FusionLoader(UnlabeledCases(tmp_path, ["half"]), 1, recipe(scale=[1.0, 1.0], intensity=False))
     pairs = [loader.draw_pair(np.random.default_rng(i)) for i in range(60)]
     empty = sum(bool(pair["image"].amax() == pair["image"].amin()) for pair in pairs)
-    assert (
-        empty < 60 * 0.35
-    )  # about (19 / 29) ** 5 = 0.12 are, and 0.66 would be if the first crop were taken
+    assert empty < 60 * 0.35  # about (19 / 29) ** 5 = 0.12 are, and 0.66 would be if the first crop were taken
 
 
 def test_a_case_without_any_contrast_does_not_hang_the_loader(tmp_path: Path) -> None:
@@ -279,10 +273,7 @@ class Unlisted(Sequence[str]):
 @pytest.mark.parametrize("partner", ["same", "other", "mixed"])
 def test_choosing_a_partner_does_not_go_through_all_cases(partner: str) -> None:
     names = Unlisted()
-    drawn = [
-        choose_partner(np.random.default_rng(i), "case_7", names, settings(partner=partner))
-        for i in range(20)
-    ]
+    drawn = [choose_partner(np.random.default_rng(i), "case_7", names, settings(partner=partner)) for i in range(20)]
     assert len(drawn) == 20
     assert names.asked <= 25
 
@@ -370,17 +361,13 @@ def test_a_voxel_that_is_not_finite_is_reported_with_its_case_and_file(tmp_path:
     image = normal(0, 1, 16, 16, 16)
     image[0, 3, 4, 5] = value
     save_case(tmp_path, "broken", image)
-    with pytest.raises(
-        DataError, match=r"Case broken: .*broken\.b2nd holds NaN or infinite voxels within \[\[0, 16\]"
-    ):
+    with pytest.raises(DataError, match=r"Case broken: .*broken\.b2nd holds NaN or infinite voxels within \[\[0, 16\]"):
         next(FusionLoader(UnlabeledCases(tmp_path, ["broken"]), 1, recipe((16, 16, 16), scale=[1.0, 1.0])))
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
 @pytest.mark.parametrize("ending", [".b2nd", ".npy", ".npz"])
-def test_a_truncated_file_is_reported_with_its_case_and_file(
-    tmp_path: Path, ending: str, kept: float
-) -> None:
+def test_a_truncated_file_is_reported_with_its_case_and_file(tmp_path: Path, ending: str, kept: float) -> None:
     image = normal(0, 1, 16, 16, 16)
     file = tmp_path / f"cut{ending}"
     if ending == ".b2nd":
@@ -391,9 +378,7 @@ def test_a_truncated_file_is_reported_with_its_case_and_file(
         np.savez(file, data=image)
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(
-        DataError, match=rf"Case cut: .*cut\{ending} cannot be opened .* preprocess the case again"
-    ):
+    with pytest.raises(DataError, match=rf"Case cut: .*cut\{ending} cannot be opened .* preprocess the case again"):
         read_all(UnlabeledCases(tmp_path, ["cut"]), "cut")
 
 
@@ -406,25 +391,19 @@ def test_a_file_that_breaks_while_it_is_read_is_reported_with_its_case_and_file(
             raise RuntimeError("Error while getting the buffer")
 
     case = CaseImage("torn", Path("folder/torn.b2nd"), Torn())
-    with pytest.raises(
-        DataError, match=r"Case torn: reading voxels .* failed \(RuntimeError: .* The file is damaged"
-    ):
+    with pytest.raises(DataError, match=r"Case torn: reading voxels .* failed \(RuntimeError: .* The file is damaged"):
         case.read(Window((0, 0, 0), (4, 4, 4)))
 
 
 def test_a_missing_case_is_reported_with_its_name_and_folder(cases: UnlabeledCases) -> None:
     loader = FusionLoader(UnlabeledCases(cases.folder, ["gone"]), 1, recipe())
-    with pytest.raises(
-        DataError, match=r"Case gone: none of gone\.b2nd, gone\.npy, gone\.npz is in"
-    ) as refused:
+    with pytest.raises(DataError, match=r"Case gone: none of gone\.b2nd, gone\.npy, gone\.npz is in") as refused:
         next(loader)
     assert str(cases.folder) in str(refused.value)
 
 
 def test_a_folder_without_cases_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"There is no case to pretrain on in .* Preprocess the dataset"
-    ) as refused:
+    with pytest.raises(DataError, match=r"There is no case to pretrain on in .* Preprocess the dataset") as refused:
         UnlabeledCases(tmp_path, [])
     assert str(tmp_path) in str(refused.value)
 
@@ -550,9 +529,7 @@ def test_nnunets_own_augmentation_can_take_the_place_of_ours(
     loader = FusionLoader(
         cases,
         2,
-        Recipe(
-            patch, chosen, AugmentEachTransform(own), VolumeFusionTransform(patch, chosen), padded_crop=crop
-        ),
+        Recipe(patch, chosen, AugmentEachTransform(own), VolumeFusionTransform(patch, chosen), padded_crop=crop),
     )
     seed_globally(5)
     for _ in range(5):

@@ -63,9 +63,7 @@ def lookup(
 ) -> subprocess.CompletedProcess[str]:
     """Let nnU-Net look trainers up in a Python started in a folder, with variables set for it."""
     command = [str(python), "-c", LOOKUP, *names]
-    return subprocess.run(
-        command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, check=False
-    )
+    return subprocess.run(command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, check=False)
 
 
 def found_files(done: subprocess.CompletedProcess[str]) -> list[Path]:
@@ -83,9 +81,7 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
         venv.create(folder, symlinks=os.name != "nt")
         python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-        packages = subprocess.run(
-            [python, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        packages = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
         spec = find_spec("nnunetv2")
         assert spec is not None
         assert spec.origin is not None
@@ -138,9 +134,7 @@ def test_the_command_prints_a_folder_that_can_be_exported(
 ) -> None:
     python = install(published.wheel)
     command = python.parent / "nnunet-volf"
-    done = subprocess.run(
-        [command, "trainers"], env=environment(), capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([command, "trainers"], env=environment(), capture_output=True, text=True, check=True)
     variables = {_autoload.VARIABLE: done.stdout.strip(), _autoload.OPT_OUT: "0"}
     files = found_files(lookup(tmp_path, *TRAINERS, python=python, **variables))
     assert {file.parent for file in files} == {Path(done.stdout.strip())}
@@ -167,10 +161,7 @@ def test_the_users_own_folder_is_searched_before_ours(tmp_path: Path) -> None:
 def test_an_opt_out_is_obeyed_and_the_error_names_the_trainer(switch: str, tmp_path: Path) -> None:
     done = lookup(tmp_path, "nnUNetTrainerVolF", **{switch: "0"})
     assert done.returncode != 0
-    assert (
-        "VolFError: nnU-Net does not find the trainer nnUNetTrainerVolF. It says: Could not find"
-        in done.stderr
-    )
+    assert "VolFError: nnU-Net does not find the trainer nnUNetTrainerVolF. It says: Could not find" in done.stderr
 
 
 @pytest.mark.slow

@@ -67,9 +67,7 @@ def test_a_file_in_place_of_a_folder_is_an_error(tmp_path: Path) -> None:
     assert (finding.level, finding.found) == ("error", f"{file} is not a folder")
 
 
-def test_only_the_raw_folder_may_be_read_only(
-    nnunet_folders: NnUNetFolders, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_raw_folder_may_be_read_only(nnunet_folders: NnUNetFolders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda _folder, _mode: False)
     findings = diagnosis.check_folders(os.environ)
     assert [finding.level for finding in findings] == ["warning", "error", "error"]
@@ -116,9 +114,7 @@ def test_the_device_is_told_with_the_option_it_needs(
     assert finding.advice.startswith(advice)
 
 
-@pytest.mark.parametrize(
-    ("free", "level"), [(None, "ok"), (64 * MIB, "error"), (GIB, "warning"), (8 * GIB, "ok")]
-)
+@pytest.mark.parametrize(("free", "level"), [(None, "ok"), (64 * MIB, "error"), (GIB, "warning"), (8 * GIB, "ok")])
 def test_little_shared_memory_is_told_before_workers_are_killed(free: int | None, level: str) -> None:
     finding = diagnosis.check_shared_memory(free)
     assert finding.level == level
@@ -173,9 +169,7 @@ def test_the_next_command_makes_a_dataset_where_there_is_none() -> None:
     assert diagnosis.next_command([], [], "cpu").startswith("nnUNetv2_plan_and_preprocess -d DATASET")
 
 
-@pytest.mark.parametrize(
-    ("device", "option"), [("cuda", ""), ("mps", " -device mps"), ("cpu", " -device cpu")]
-)
+@pytest.mark.parametrize(("device", "option"), [("cuda", ""), ("mps", " -device mps"), ("cpu", " -device cpu")])
 def test_the_next_command_trains_on_the_device_there_is(device: str, option: str) -> None:
     command = diagnosis.next_command([], ["Dataset004_Hippocampus"], device)
     assert command == f"nnUNetv2_train Dataset004_Hippocampus 3d_fullres 0 -tr nnUNetTrainerVolF{option}"

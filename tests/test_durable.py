@@ -64,9 +64,7 @@ def test_a_training_stopped_anywhere_and_resumed_ends_in_identical_weights(
     assert_same_weights(folder_of(phantoms, plans) / "checkpoint_final.pth", undisturbed)
 
 
-def test_the_curves_of_a_resumed_training_have_one_value_an_epoch(
-    phantoms: NnUNetFolders, undisturbed: Path
-) -> None:
+def test_the_curves_of_a_resumed_training_have_one_value_an_epoch(phantoms: NnUNetFolders, undisturbed: Path) -> None:
     plans = with_settings("Stopped")
     with pytest.raises(SystemExit):
         run(make_trainer(plans), stop_at=4)
@@ -123,9 +121,7 @@ def test_when_every_checkpoint_is_damaged_the_error_lists_them(phantoms: NnUNetF
         make_trainer(plans, resume=True)
 
 
-def test_checkpoints_are_also_written_by_the_clock(
-    phantoms: NnUNetFolders, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoints_are_also_written_by_the_clock(phantoms: NnUNetFolders, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10**9, 40))  # every look at the clock finds 40 seconds gone
     monkeypatch.setattr("nnunet_volf.durable.monotonic", lambda: next(clock))
     trainer = make_trainer(with_settings(epochs=1, iterations=6, save_every_minutes=1.0))
@@ -217,9 +213,7 @@ def test_disabled_checkpointing_writes_nothing(phantoms: NnUNetFolders) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_killed_at_random_moments_ends_in_identical_weights(
-    phantoms: NnUNetFolders, tmp_path: Path
-) -> None:
+def test_a_training_killed_at_random_moments_ends_in_identical_weights(phantoms: NnUNetFolders, tmp_path: Path) -> None:
     """kill -9 has no handler: what is on the disk at that moment has to be whole."""
     script = tmp_path / "train.py"
     script.write_text(

@@ -121,9 +121,7 @@ def test_label_files_are_not_needed(phantoms: NnUNetFolders) -> None:
 
 @pytest.mark.parametrize("augmentation", ["volf", "nnunet", "none"])
 @pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
-def test_every_augmentation_trains_in_2d_and_3d(
-    phantoms: NnUNetFolders, configuration: str, augmentation: str
-) -> None:
+def test_every_augmentation_trains_in_2d_and_3d(phantoms: NnUNetFolders, configuration: str, augmentation: str) -> None:
     plans = with_settings(configuration=configuration, augmentation=augmentation, epochs=1)
     train(plans, configuration=configuration)
     summary = json.loads((fold_folder(phantoms, plans, configuration) / "pretraining_summary.json").read_text())
@@ -205,12 +203,12 @@ def test_the_second_stage_of_a_cascade_is_refused(phantoms: NnUNetFolders) -> No
         }
 
     change_plans(cascade, target="Cascade")
-    with pytest.raises(TrainingError, match="second stage of a cascade.*Pretrain 3d_fullres or 3d_lowres instead"):
+    with pytest.raises(TrainingError, match=r"second stage of a cascade.*Pretrain 3d_fullres or 3d_lowres instead"):
         make_trainer("Cascade", configuration="3d_cascade_fullres")
 
 
 def test_impossible_settings_are_refused_before_a_folder_is_made(phantoms: NnUNetFolders) -> None:
-    with pytest.raises(SettingsError, match="set it to 0.72 or less"):
+    with pytest.raises(SettingsError, match=r"set it to 0\.72 or less"):
         make_trainer(with_settings(foreground_ratio=0.8))
     assert not list(phantoms.results.iterdir())
 

@@ -62,9 +62,7 @@ def fused_by_library(
 
 @quick
 @given(PATCHES, COEFFICIENTS, SEEDS, RATIOS, st.booleans())
-def test_a_grid_is_painted_block_by_block(
-    patch: tuple[int, ...], k: int, seed: int, ratio: float, cover: bool
-) -> None:
+def test_a_grid_is_painted_block_by_block(patch: tuple[int, ...], k: int, seed: int, ratio: float, cover: bool) -> None:
     chosen = make(coefficients=k, foreground_ratio=ratio, full_cover=cover)
     layout = draw_layout(np.random.default_rng(seed), patch, chosen)
     expected = reference.paint_grid([rows.tolist() for rows in layout.runs], layout.classes)
@@ -74,9 +72,7 @@ def test_a_grid_is_painted_block_by_block(
 @quick
 @given(PATCHES, COEFFICIENTS, SEEDS)
 def test_later_boxes_cover_earlier_ones(patch: tuple[int, ...], k: int, seed: int) -> None:
-    layout = draw_layout(
-        np.random.default_rng(seed), patch, make(scheme="boxes", coefficients=k, boxes=(1, 8))
-    )
+    layout = draw_layout(np.random.default_rng(seed), patch, make(scheme="boxes", coefficients=k, boxes=(1, 8)))
     boxes = list(zip(layout.lower.tolist(), layout.upper.tolist(), layout.classes.tolist(), strict=True))
     np.testing.assert_array_equal(paint(layout, patch), reference.paint_boxes(patch, boxes))
 
@@ -180,9 +176,7 @@ def test_channels_share_one_coefficient_map(scheme: str) -> None:
 def test_fusing_leaves_its_inputs_as_they_are(scheme: str) -> None:
     background, foreground = pair(5, (8, 12, 16))
     before = background.clone(), foreground.clone()
-    volume_fusion(
-        background, foreground, draw_layout(np.random.default_rng(5), (8, 12, 16), make(scheme=scheme)), 4
-    )
+    volume_fusion(background, foreground, draw_layout(np.random.default_rng(5), (8, 12, 16), make(scheme=scheme)), 4)
     assert torch.equal(background, before[0])
     assert torch.equal(foreground, before[1])
 
@@ -192,9 +186,7 @@ def test_fusing_leaves_its_inputs_as_they_are(scheme: str) -> None:
 
 @quick
 @given(PATCHES, SEEDS, RATIOS, st.booleans())
-def test_an_exact_number_of_blocks_is_fused(
-    patch: tuple[int, ...], seed: int, ratio: float, cover: bool
-) -> None:
+def test_an_exact_number_of_blocks_is_fused(patch: tuple[int, ...], seed: int, ratio: float, cover: bool) -> None:
     layout = draw_layout(np.random.default_rng(seed), patch, make(foreground_ratio=ratio, full_cover=cover))
     blocks = layout.classes if cover else layout.classes[(slice(1, -1),) * len(patch)]
     assert np.count_nonzero(layout.classes) == math.floor(blocks.size * ratio)
@@ -210,9 +202,7 @@ def test_rows_of_blocks_add_up_to_the_patch(patch: tuple[int, ...], seed: int, c
 
 @quick
 @given(PATCHES, SEEDS)
-def test_covering_blocks_are_of_one_size_and_only_cut_at_the_border(
-    patch: tuple[int, ...], seed: int
-) -> None:
+def test_covering_blocks_are_of_one_size_and_only_cut_at_the_border(patch: tuple[int, ...], seed: int) -> None:
     chosen = make(full_cover=True)
     layout = draw_layout(np.random.default_rng(seed), patch, chosen)
     for rows, (low, high) in zip(layout.runs, size_ranges(patch, chosen), strict=True):
@@ -246,8 +236,7 @@ def test_a_grid_begins_anywhere_equally_often(cover: bool, thickness: range) -> 
 
 def test_a_covering_grid_may_fuse_every_border() -> None:
     corners = [
-        paint(draw_layout(np.random.default_rng(seed), (16, 16, 16), make()), (16, 16, 16))[::15, ::15, ::15]
-        > 0
+        paint(draw_layout(np.random.default_rng(seed), (16, 16, 16), make()), (16, 16, 16))[::15, ::15, ::15] > 0
         for seed in range(40)
     ]
     assert np.all(np.any(corners, axis=0))
@@ -344,9 +333,7 @@ def plain(layout: Grid | Boxes | Shuffle) -> list[Any]:
 @pytest.mark.parametrize("scheme", ["grid", "boxes", "shuffle"])
 def test_a_layout_is_a_function_of_the_seed(scheme: str) -> None:
     chosen = make(scheme=scheme)
-    first, again, other = (
-        plain(draw_layout(np.random.default_rng(s), (24, 24, 24), chosen)) for s in (1, 1, 2)
-    )
+    first, again, other = (plain(draw_layout(np.random.default_rng(s), (24, 24, 24), chosen)) for s in (1, 1, 2))
     assert first == again
     assert first != other
 
@@ -379,9 +366,7 @@ def test_the_boxes_own_sizes_are_those_of_the_publication_in_plane() -> None:
 
 
 def test_the_smallest_size_shrinks_with_the_axis_but_not_below_two_voxels() -> None:
-    assert [
-        low for low, _ in size_ranges((10, 20, 40), make(size_fraction=[0.001, 0.5], size_minimum=8))
-    ] == [2, 4, 8]
+    assert [low for low, _ in size_ranges((10, 20, 40), make(size_fraction=[0.001, 0.5], size_minimum=8))] == [2, 4, 8]
 
 
 def test_a_size_never_exceeds_its_axis() -> None:
@@ -411,9 +396,7 @@ def of_literal_procedure(draw: Any, *rules: Any) -> tuple[np.ndarray, list[int]]
 def of_library(**values: Any) -> tuple[np.ndarray, list[int]]:
     chosen = make(size_voxels=BLOCKS, **values)
     layouts = [draw_layout(np.random.default_rng([7, i]), SMALL, chosen) for i in range(DRAWS)]
-    counts = [
-        len(x.classes) if isinstance(x, Boxes) else x.classes[(slice(1, -1),) * 3].size for x in layouts
-    ]
+    counts = [len(x.classes) if isinstance(x, Boxes) else x.classes[(slice(1, -1),) * 3].size for x in layouts]
     return np.array([reference.shares(paint(x, SMALL), 4) for x in layouts]), counts
 
 
@@ -429,26 +412,20 @@ def boxes() -> tuple[tuple[np.ndarray, list[int]], tuple[np.ndarray, list[int]]]
 
 @pytest.mark.parametrize("kind", ["grids", "boxes"])
 @pytest.mark.parametrize("k", range(5))
-def test_class_shares_are_distributed_as_in_the_publication(
-    kind: str, k: int, request: pytest.FixtureRequest
-) -> None:
+def test_class_shares_are_distributed_as_in_the_publication(kind: str, k: int, request: pytest.FixtureRequest) -> None:
     (expected, _), (shares, _) = request.getfixturevalue(kind)
     gap = reference.largest_gap(expected[:, k].tolist(), shares[:, k].tolist())
     assert gap < reference.gap_by_chance(DRAWS, DRAWS)
 
 
 @pytest.mark.parametrize("kind", ["grids", "boxes"])
-def test_numbers_of_blocks_are_distributed_as_in_the_publication(
-    kind: str, request: pytest.FixtureRequest
-) -> None:
+def test_numbers_of_blocks_are_distributed_as_in_the_publication(kind: str, request: pytest.FixtureRequest) -> None:
     (_, expected), (_, counts) = request.getfixturevalue(kind)
     assert reference.largest_gap(expected, counts) < reference.gap_by_chance(DRAWS, DRAWS)
 
 
 @pytest.mark.parametrize("kind", ["grids", "boxes"])
-def test_mean_shares_agree_with_the_publication_within_their_error(
-    kind: str, request: pytest.FixtureRequest
-) -> None:
+def test_mean_shares_agree_with_the_publication_within_their_error(kind: str, request: pytest.FixtureRequest) -> None:
     (expected, _), (shares, _) = request.getfixturevalue(kind)
     error = np.sqrt((expected.var(axis=0) + shares.var(axis=0)) / DRAWS)
     assert (np.abs(expected.mean(axis=0) - shares.mean(axis=0)) < 4 * error).all()

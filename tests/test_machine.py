@@ -35,9 +35,7 @@ def test_a_cgroup_v2_quota_counts(tmp_path: Path) -> None:
 
 
 def test_a_quota_on_a_group_above_ours_counts(tmp_path: Path) -> None:
-    root = control_group(
-        tmp_path, "0::/pod/main", {"pod/main/cpu.max": "max 100000", "pod/cpu.max": "200000 100000"}
-    )
+    root = control_group(tmp_path, "0::/pod/main", {"pod/main/cpu.max": "max 100000", "pod/cpu.max": "200000 100000"})
     assert machine.usable_cpus({}, root, affinity=8).value == 2
 
 
@@ -77,9 +75,7 @@ def test_the_smallest_limit_wins(tmp_path: Path) -> None:
     assert machine.usable_cpus({"SLURM_CPUS_PER_TASK": "4"}, root, affinity=8).source == "SLURM_CPUS_PER_TASK"
 
 
-def test_systems_without_affinity_count_installed_cpus(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_systems_without_affinity_count_installed_cpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 10)
     assert machine.usable_cpus({}, tmp_path) == Limit(10, "installed CPUs")
@@ -134,7 +130,5 @@ def test_no_limit_on_open_files_compares_as_large(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("cpus", "gpus", "workers"), [(1, 0, 1), (2, 1, 1), (8, 1, 7), (64, 1, 12), (16, 4, 3), (2, 8, 1)]
 )
-def test_each_training_process_keeps_a_cpu_and_has_at_most_twelve_workers(
-    cpus: int, gpus: int, workers: int
-) -> None:
+def test_each_training_process_keeps_a_cpu_and_has_at_most_twelve_workers(cpus: int, gpus: int, workers: int) -> None:
     assert machine.suggested_workers(cpus, gpus) == workers

@@ -34,7 +34,7 @@ def test_a_panel_has_a_column_for_the_prediction_only_if_there_is_one(
 @pytest.mark.parametrize("coefficients", [2, 4, 16])
 def test_there_is_one_colour_a_class_and_no_two_are_alike(coefficients: int) -> None:
     colours = class_colours(coefficients)
-    assert colours.N == coefficients + 1
+    assert coefficients + 1 == colours.N
     assert len({tuple(np.round(colours(k), 3)) for k in range(coefficients + 1)}) == coefficients + 1
 
 

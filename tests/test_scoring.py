@@ -62,7 +62,7 @@ def test_an_empty_matrix_gives_no_number_and_no_warning() -> None:
     [
         (np.diag([60, 35, 35, 35, 35]), "The task is nearly solved"),
         (np.full((5, 5), 7), "Not yet above chance (0.20)"),
-        (np.fliplr(np.diag([9, 0, 0, 0, 9])) * 2 + np.diag([9, 9, 9, 9, 9]), "Background and foreground are often confused"),
+        (np.fliplr(np.diag([9, 0, 0, 0, 9])) * 2 + np.diag([9, 9, 9, 9, 9]), "Background and foreground are often"),
         (np.diag([9, 9, 9, 9, 9]) + 2, "Learning."),
     ],
 )  # fmt: skip

@@ -175,9 +175,7 @@ def test_settings_remember_their_preset(preset: str) -> None:
         ({"optimizer": "adamw", "learning_rate": 0.5}, 0.5),
     ],
 )
-def test_the_learning_rate_follows_the_optimizer_unless_it_is_given(
-    values: dict[str, Any], rate: float
-) -> None:
+def test_the_learning_rate_follows_the_optimizer_unless_it_is_given(values: dict[str, Any], rate: float) -> None:
     assert VolFSettings.from_mapping(values).peak_learning_rate == rate
 
 

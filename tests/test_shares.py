@@ -120,9 +120,7 @@ def test_expected_shares_are_the_mean_of_the_literal_procedures(
 def test_shares_are_positive_and_add_up_to_one(
     patch: tuple[int, ...], scheme: str, k: int, percent: int, cover: bool
 ) -> None:
-    shares = class_shares(
-        patch, make(scheme=scheme, coefficients=k, foreground_ratio=percent / 100, full_cover=cover)
-    )
+    shares = class_shares(patch, make(scheme=scheme, coefficients=k, foreground_ratio=percent / 100, full_cover=cover))
     assert len(shares) == k + 1
     assert shares.min() >= 0
     assert shares.sum() == pytest.approx(1)
@@ -141,9 +139,7 @@ def background_and_pure_foreground(grid: Grid, k: int) -> tuple[int, int]:
 
 def how_often_background_is_larger(patch: tuple[int, ...], chosen: VolFSettings, draws: int) -> float:
     weighed = (
-        background_and_pure_foreground(
-            draw_layout(np.random.default_rng([2, i]), patch, chosen), chosen.coefficients
-        )
+        background_and_pure_foreground(draw_layout(np.random.default_rng([2, i]), patch, chosen), chosen.coefficients)
         for i in range(draws)
     )
     return float(np.mean([background > foreground for background, foreground in weighed]))
@@ -189,9 +185,7 @@ def test_every_preset_is_accepted_at_the_publications_patch(preset: str) -> None
 
 @pytest.mark.parametrize("scheme", ["grid", "boxes", "shuffle"])
 @pytest.mark.parametrize("patch", [(128, 128, 128), (20, 256, 224), (28, 28, 28)])
-def test_the_defaults_of_each_scheme_are_accepted_at_usual_patches(
-    scheme: str, patch: tuple[int, ...]
-) -> None:
+def test_the_defaults_of_each_scheme_are_accepted_at_usual_patches(scheme: str, patch: tuple[int, ...]) -> None:
     check_fusion(patch, make(scheme=scheme))
 
 
@@ -227,9 +221,7 @@ def test_the_ratio_that_the_message_proposes_is_accepted(k: int) -> None:
 
 
 def test_the_refusal_says_why_the_background_must_be_larger() -> None:
-    with pytest.raises(
-        SettingsError, match=r"20% background and 20% for each of the 4 .* looks the same as fusing"
-    ):
+    with pytest.raises(SettingsError, match=r"20% background and 20% for each of the 4 .* looks the same as fusing"):
         check_fusion((128, 128, 128), make(foreground_ratio=0.8))
 
 
@@ -251,7 +243,5 @@ def test_a_block_for_each_class_twice_is_enough() -> None:
 
 
 def test_sizes_for_too_few_axes_are_refused() -> None:
-    with pytest.raises(
-        SettingsError, match=r"size_voxels holds 2 ranges and the patch \(64, 64, 64\) has 3 axes"
-    ):
+    with pytest.raises(SettingsError, match=r"size_voxels holds 2 ranges and the patch \(64, 64, 64\) has 3 axes"):
         check_fusion((64, 64, 64), make(size_voxels=[[4, 8], [4, 8]]))

@@ -30,9 +30,7 @@ def test_a_trainer_file_holds_one_class_of_its_name_and_nothing_else(name: str) 
     module = ast.parse((FOLDER / f"{name}.py").read_text())
     assert ast.get_docstring(module)
     classes = [node.name for node in module.body if isinstance(node, ast.ClassDef)]
-    others = [
-        node for node in module.body[1:] if not isinstance(node, ast.ClassDef | ast.Import | ast.ImportFrom)
-    ]
+    others = [node for node in module.body[1:] if not isinstance(node, ast.ClassDef | ast.Import | ast.ImportFrom)]
     assert classes == [name]
     assert [ast.unparse(node) for node in others] == []
 
@@ -43,9 +41,7 @@ def test_a_trainer_file_imports_absolutely_and_no_other_trainer_of_ours(name: st
     imports = [node for node in ast.walk(module) if isinstance(node, ast.ImportFrom)]
     assert [node.module for node in imports if node.level > 0] == []
     modules = [node.module or "" for node in imports]
-    modules += [
-        alias.name for node in ast.walk(module) if isinstance(node, ast.Import) for alias in node.names
-    ]
+    modules += [alias.name for node in ast.walk(module) if isinstance(node, ast.Import) for alias in node.names]
     assert [module for module in modules if module.startswith(("nnunet_volf.trainers", *TRAINERS))] == []
 
 

@@ -35,9 +35,7 @@ def crops(seed: int, *shape: int) -> dict[str, torch.Tensor]:
 
 
 def both(patch: tuple[int, ...] = PATCH) -> ComposeTransforms:
-    return ComposeTransforms(
-        [TwoCropAugmentTransform(patch, SETTINGS), VolumeFusionTransform(patch, SETTINGS)]
-    )
+    return ComposeTransforms([TwoCropAugmentTransform(patch, SETTINGS), VolumeFusionTransform(patch, SETTINGS)])
 
 
 def same(a: dict[str, Any], b: dict[str, Any], *names: str) -> bool:
@@ -101,9 +99,7 @@ def test_what_else_travels_with_a_pair_arrives() -> None:
 
 
 def test_the_map_is_downsampled_for_deep_supervision_by_nnunets_transform() -> None:
-    chain = ComposeTransforms(
-        [both(), DownsampleSegForDSTransform([[1, 1, 1], [1, 0.5, 0.5], [0.5, 0.25, 0.25]])]
-    )
+    chain = ComposeTransforms([both(), DownsampleSegForDSTransform([[1, 1, 1], [1, 0.5, 0.5], [0.5, 0.25, 0.25]])])
     scales = chain(**crops(0, 1, *PATCH))["segmentation"]
     assert [tuple(s.shape) for s in scales] == [(1, 12, 16, 16), (1, 12, 8, 8), (1, 6, 4, 4)]
     assert {s.dtype for s in scales} == {torch.uint8}
@@ -181,9 +177,7 @@ def test_a_classic_batch_comes_out_in_the_patch_size(patch: tuple[int, ...], dty
 
 
 def test_a_classic_batch_of_one_without_a_partner_is_refused() -> None:
-    with pytest.raises(
-        DataError, match=r"batch of 1 cannot be fused with itself: .* give a second batch as 'partner'"
-    ):
+    with pytest.raises(DataError, match=r"batch of 1 cannot be fused with itself: .* give a second batch as 'partner'"):
         PairVolumeFusion(PATCH, SETTINGS)(data=batch(0, 1, 1, *PATCH))
 
 
@@ -230,9 +224,7 @@ def run_pickled(pickled: bytes) -> list[np.ndarray]:
     results = []
     seed_globally(8)
     for transform in pickle.loads(pickled):
-        masks = {
-            name: torch.ones((1, *PATCH), dtype=torch.int16) for name in ("image_inside", "partner_inside")
-        }
+        masks = {name: torch.ones((1, *PATCH), dtype=torch.int16) for name in ("image_inside", "partner_inside")}
         if isinstance(transform, PairVolumeFusion):
             results.append(transform(data=batch(2, 2, 1, *PATCH))["data"])
         else:

@@ -65,9 +65,7 @@ def shared(global_batch: int, ranks: int) -> list[int]:
     return [global_batch // ranks + (rank < global_batch % ranks) for rank in range(ranks)]
 
 
-DEALT = st.integers(1, 8).flatmap(
-    lambda ranks: st.tuples(st.integers(1, 100), st.integers(ranks, 24), st.just(ranks))
-)
+DEALT = st.integers(1, 8).flatmap(lambda ranks: st.tuples(st.integers(1, 100), st.integers(ranks, 24), st.just(ranks)))
 
 
 def deal(samples: int, global_batch: int, ranks: int) -> list[list[list[int]]]:

@@ -42,18 +42,19 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
 
     def __init__(
         self,
-        plans: dict,
+        plans: dict[str, Any],
         configuration: str,
         fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - the signature is nnU-Net's
     ) -> None:
         """Describe the fusion classes as the dataset's labels before nnU-Net looks at them."""
         plan = PlansManager(plans).get_configuration(configuration)
         if plan.previous_stage_name is not None:
             raise TrainingError(
                 f"{configuration} is the second stage of a cascade: its input holds the segmentation of "
-                f"{plan.previous_stage_name}, which unlabeled images do not have. Pretrain 3d_fullres or 3d_lowres instead."
+                f"{plan.previous_stage_name}, which unlabeled images do not have. Pretrain 3d_fullres or 3d_lowres "
+                "instead."
             )
         self.settings = VolFSettings.from_mapping(plan.configuration.get(PLANS_KEY, {}))
         check_fusion(plan.patch_size, self.settings)
@@ -70,26 +71,27 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
         self.validation_loader: FusionLoader | None = None
         self.held_out = False
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> tuple[Any, Any]:
         """Use nnU-Net's SGD, or AdamW under the same polynomial decay."""
         if self.settings.optimizer == "sgd":
-            return super().configure_optimizers()
+            optimizer, schedule = super().configure_optimizers()
+            return optimizer, schedule
         optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def _build_loss(self) -> nn.Module:
         """Dice and cross-entropy as nnU-Net builds them, but Dice over the batch and with the background class."""
-        loss = super()._build_loss()
-        compound = loss.loss if isinstance(loss, DeepSupervisionWrapper) else loss
-        dice = getattr(compound.dc, "_orig_mod", compound.dc)  # torch.compile wraps it
+        loss: nn.Module = super()._build_loss()
+        compound: Any = loss.loss if isinstance(loss, DeepSupervisionWrapper) else loss
+        dice: Any = getattr(compound.dc, "_orig_mod", compound.dc)  # torch.compile wraps it
         dice.do_bg = dice.batch_dice = True
         return loss
 
-    def do_split(self):
+    def do_split(self) -> tuple[list[str], list[str]]:
         """Split as nnU-Net does, but also where the cases are too few for five folds."""
         return pretraining_split(self, super().do_split)
 
-    def get_dataloaders(self):
+    def get_dataloaders(self) -> tuple[Any, Any]:
         """Return endless fusions of the training cases, and a fixed set of fusions of the held-out ones."""
         training, held_out = self.do_split()
         cases = UnlabeledCases(self.preprocessed_dataset_folder, training)
@@ -112,9 +114,7 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
     def _make_validation(self, training: list[str], held_out: list[str]) -> None:
         self.held_out = not set(training) & set(held_out)
         cases = UnlabeledCases(self.preprocessed_dataset_folder, held_out)
-        recipe = pair_recipe(
-            self.configuration_manager.patch_size, self.settings, self._get_deep_supervision_scales()
-        )
+        recipe = pair_recipe(self.configuration_manager.patch_size, self.settings, self._get_deep_supervision_scales())
         self.validation_loader = FusionLoader(cases, self.batch_size, recipe)
         ranks = dist.get_world_size() if self.is_ddp else 1
         global_batch = self.configuration_manager.batch_size
@@ -133,9 +133,9 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
             f"Pretraining by Volume Fusion: {self.settings.scheme} maps, {k} coefficients, partner "
             f"{self.settings.partner}, augmentation {self.settings.augmentation}; {self.num_epochs} epochs of "
             f"{self.num_iterations_per_epoch} steps. Labels of the dataset are not used.\n"
-            f"A healthy run: the cross-entropy starts near ln {k + 1} = {np.log(k + 1):.2f}; the Dice of the pure classes "
-            f"0 and {k} rises first, the mixed ones follow; 'k taken for K-k' falls. A flat curve after the first tens of "
-            "epochs is not healthy."
+            f"A healthy run: the cross-entropy starts near ln {k + 1} = {np.log(k + 1):.2f}; the Dice of the pure "
+            f"classes 0 and {k} rises first, the mixed ones follow; 'k taken for K-k' falls. A flat curve after the "
+            "first tens of epochs is not healthy."
         )
         if not self.held_out:
             self.print_to_log_file(
@@ -145,7 +145,7 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Return the loss and the confusion matrix of a batch."""
         data = batch["data"].to(self.device, non_blocking=True)
-        target = batch["target"]
+        target: Any = batch["target"]
         target = [t.to(self.device) for t in target] if isinstance(target, list) else target.to(self.device)
         amp = torch.autocast("cuda") if self.device.type == "cuda" else dummy_context()
         with amp:
@@ -180,7 +180,7 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
             self._draw_panel(Path(self.output_folder) / "panels" / f"epoch_{self.current_epoch:04d}.png")
 
     def _draw_panel(self, path: Path) -> None:
-        if self.local_rank != 0:
+        if self.local_rank != 0 or self.validation_loader is None:
             return
         network = self.network.module if self.is_ddp else self.network
         network = getattr(network, "_orig_mod", network)  # a batch of one would make torch.compile compile again

@@ -13,9 +13,7 @@ from nnunet_volf.diagnosis import Finding
 from nnunet_volf.errors import VolFError
 
 NAME = "doctor"
-HELP = (
-    "Check versions, folders, trainers and this machine, and say what to do; exit 1 if a training would stop"
-)
+HELP = "Check versions, folders, trainers and this machine, and say what to do; exit 1 if a training would stop"
 
 _PACKAGES = ("nnunet-volf", "nnunetv2", "torch", "batchgeneratorsv2")
 
@@ -94,8 +92,4 @@ def _machine(gpus: int) -> list[Finding]:
 def _datasets() -> list[str]:
     """Return the datasets that are preprocessed, by their folder names."""
     folder = os.environ.get("nnUNet_preprocessed")
-    return (
-        sorted(plans.parent.name for plans in Path(folder).glob("Dataset*/nnUNetPlans.json"))
-        if folder
-        else []
-    )
+    return sorted(plans.parent.name for plans in Path(folder).glob("Dataset*/nnUNetPlans.json")) if folder else []

@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", default=plans.DEFAULT_PLANS, metavar="PLANS", help="[%(default)s]")
     parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="[%(default)s]")
     parser.add_argument("--scheme", choices=SCHEMES, help="instead of the plans' scheme")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="try other settings; nothing is saved")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="try other settings; nothing is saved"
+    )
     parser.add_argument("--seed", type=int, default=0, help="another seed shows other fusions [%(default)s]")
     parser.add_argument("--samples", type=int, default=3, help="how many fusions are drawn [%(default)s]")
     parser.add_argument("-o", type=Path, metavar="PNG", help="picture to write [preview_DATASET_CONFIGURATION.png]")

@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="dataset number or name, for example 4")
     parser.add_argument("-p", default=plans.DEFAULT_PLANS, metavar="PLANS", help="plans to start from [%(default)s]")
     parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="[%(default)s]")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings to change; null resets one")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings to change; null resets one"
+    )
     parser.add_argument("--preset", choices=sorted(PRESETS), help="the numbers of a publication")
     parser.add_argument(
         "--as",

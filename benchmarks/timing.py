@@ -1,0 +1,53 @@
+"""Timing side by side: the candidates take turns, so that a machine that slows down slows all of them down."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from time import perf_counter
+
+import torch
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of one call, and the ratio to the yardstick taken round by round; medians."""
+
+    name: str
+    seconds: float
+    ratio: float
+
+
+def side_by_side(candidates: Mapping[str, Callable[[], object]], yardstick: str, rounds: int) -> list[Timed]:
+    """Call every candidate once a round, after a round that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for number in range(rounds + 1):
+        for name, call in candidates.items():
+            started = perf_counter()
+            call()
+            if number:
+                times[name].append(perf_counter() - started)
+    return [
+        Timed(
+            name,
+            statistics.median(taken),
+            statistics.median(t / y for t, y in zip(taken, times[yardstick], strict=True)),
+        )
+        for name, taken in times.items()
+    ]
+
+
+def conditions() -> str:
+    """Return one line on what the figures were taken with."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "nnunetv2", "nnunet-volf", "numpy"))
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s), {packages}"
+
+
+def print_table(title: str, rows: list[Timed], yardstick: str, unit: str = "ms") -> None:
+    """Print a markdown table."""
+    print(f"\n{title}\n\n| | {unit} | x {yardstick} |\n|---|---|---|")
+    for row in rows:
+        print(f"| {row.name} | {1000 * row.seconds:.2f} | {row.ratio:.2f} |")
