@@ -24,13 +24,15 @@ FINAL = "checkpoint_final.pth"
 
 
 def plain(value: Any) -> Any:
-    """Return nested data with tensors on the CPU and numpy values as tensors or Python numbers."""
+    """Return nested data with tensors on the CPU, and numpy values and devices as tensors and plain types."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
     if isinstance(value, np.ndarray):
         return value.item() if value.ndim == 0 else torch.from_numpy(value.copy())
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, torch.device):  # torch 2.1 refuses to load one with weights_only=True
+        return str(value)
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

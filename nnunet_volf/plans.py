@@ -12,7 +12,6 @@ from typing import Any
 
 from nnunet_volf.errors import DataError, SettingsError
 from nnunet_volf.settings import PLANS_KEY, VolFSettings
-from nnunet_volf.shares import check_fusion
 
 DEFAULT_PLANS = "nnUNetPlans"
 OUR_PLANS = "VolFPlans"
@@ -91,6 +90,8 @@ def write_settings(
     A new file is a copy of the dataset's plans under another name: it uses the same preprocessed data. An existing one
     keeps its settings but for the changes; ``None`` takes a setting out, back to its default.
     """
+    from nnunet_volf.shares import check_fusion  # imports torch, which commands that only read do without
+
     dataset.configuration(configuration)
     plans = copy.deepcopy(dataset.plans)
     path = dataset.folder / f"{plans_name}.json"

@@ -19,6 +19,9 @@ from nnunet_volf.errors import SettingsError
 PLANS_KEY = "volf"
 
 SCHEMES = ("grid", "boxes", "shuffle")
+PARTNERS = ("same", "other", "mixed")
+AUGMENTATIONS = ("volf", "nnunet", "none")
+OPTIMIZERS = ("sgd", "adamw")
 
 Range = tuple[float, float]
 
@@ -154,9 +157,9 @@ _OPTIONAL = ("size_fraction", "size_voxels", "boxes", "learning_rate")
 
 _CHOICES = {
     "scheme": SCHEMES,
-    "partner": ("same", "other", "mixed"),
-    "augmentation": ("volf", "nnunet", "none"),
-    "optimizer": ("sgd", "adamw"),
+    "partner": PARTNERS,
+    "augmentation": AUGMENTATIONS,
+    "optimizer": OPTIMIZERS,
 }
 _SWITCHES = ("full_cover", "intensity", "reuse_crops")
 _WHOLE_NUMBERS: dict[str, tuple[int, int | None]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,11 @@ from training import (
     with_settings,
 )
 
+from nnunet_volf.discovery import trainers_folder
 from nnunet_volf.errors import SettingsError, TrainingError
+
+# It calls no entry points, so our folder has to be named; test_discovery.py shows that later ones need no step.
+TORCH_BEFORE_2_5 = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 5)
 
 
 def fold_folder(folders: NnUNetFolders, plans: str, configuration: str = "3d_fullres", fold: int | str = 0) -> Path:
@@ -47,9 +52,11 @@ def short_stock_trainer(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.timeout(900)  # three commands, each of which loads nnU-Net and starts workers
 def test_stock_commands_pretrain_fine_tune_and_predict(phantoms: NnUNetFolders, tmp_path: Path) -> None:
     plans = with_settings(panel_every=1)
-    environment = {"nnUNet_n_proc_DA": "1", "nnUNet_extTrainer": str(short_stock_trainer(tmp_path / "users"))}
+    folders = [short_stock_trainer(tmp_path / "users"), *([trainers_folder()] if TORCH_BEFORE_2_5 else [])]
+    environment = {"nnUNet_n_proc_DA": "1", "nnUNet_extTrainer": os.pathsep.join(map(str, folders))}
 
     done = run_nnunet(
         "nnUNetv2_train", DATASET, "3d_fullres", "0", "-tr", TRAINER, "-p", plans, "-device", "cpu", **environment

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from nnunet_volf.errors import SettingsError
-from nnunet_volf.fusion import Grid, draw_layout, fuse, paint, size_ranges
+from nnunet_volf.fusion import Grid, box_counts, draw_layout, fuse, paint, size_ranges
 from nnunet_volf.settings import PRESETS, VolFSettings
 from nnunet_volf.shares import check_fusion, class_shares
 
@@ -195,10 +195,12 @@ def test_the_defaults_of_grids_are_accepted_at_flat_patches(scheme: str, patch: 
     check_fusion(patch, make(scheme=scheme))
 
 
-def test_fewer_boxes_are_accepted_at_a_flat_patch_where_ten_to_forty_cover_too_much() -> None:
+def test_flat_patches_get_fewer_boxes_because_ten_to_forty_cover_too_much() -> None:
     with pytest.raises(SettingsError, match=r"14% background and 22% for each .* Draw fewer boxes"):
-        check_fusion((512, 512), make(scheme="boxes"))
-    check_fusion((512, 512), make(scheme="boxes", boxes=[4, 14]))
+        check_fusion((512, 512), make(scheme="boxes", boxes=[10, 40]))
+    check_fusion((512, 512), make(scheme="boxes"))
+    assert box_counts((512, 512), make(scheme="boxes")) == (4, 14)
+    assert box_counts((64, 64, 64), make(scheme="boxes")) == (10, 40)
 
 
 @pytest.mark.parametrize(
