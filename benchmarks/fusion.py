@@ -7,11 +7,9 @@ The floor is `torch.add` of two volumes: it reads two and writes one, as fusing 
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import torch
-from timing import conditions, print_table, side_by_side
+from timing import arguments, conditions, print_table, side_by_side
 
 from nnunet_volf.fusion import Grid, draw_layout, fuse, paint, volume_fusion
 from nnunet_volf.settings import VolFSettings
@@ -34,12 +32,7 @@ def literal_grid(background: np.ndarray, foreground: np.ndarray, grid: Grid, coe
 
 def main() -> None:
     """Print one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patch", type=int, nargs=3, default=(128, 128, 128))
-    parser.add_argument("--channels", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=15)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+    args = arguments(__doc__)
 
     patch = tuple(args.patch)
     rng = np.random.default_rng(0)

@@ -7,19 +7,17 @@ The yardstick is nnU-Net's own supervised loader with its own augmentation, on t
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
-from timing import conditions, side_by_side
+from timing import arguments, conditions, side_by_side
 
 from nnunet_volf.cases import UnlabeledCases
 from nnunet_volf.dataloading import FusionLoader
@@ -54,12 +52,7 @@ def write_cases(folder: Path, patch: tuple[int, ...], channels: int) -> list[str
 
 def main() -> None:
     """Print one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patch", type=int, nargs=3, default=(128, 128, 128))
-    parser.add_argument("--channels", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=15)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+    args = arguments(__doc__)
     patch = tuple(args.patch)
 
     with tempfile.TemporaryDirectory() as name:

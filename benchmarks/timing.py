@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
 import statistics
 from collections.abc import Callable, Mapping
@@ -38,6 +39,16 @@ def side_by_side(candidates: Mapping[str, Callable[[], object]], yardstick: str,
         )
         for name, taken in times.items()
     ]
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    """Read the options that the benchmarks share, and restrict torch to one thread."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patch", type=int, nargs=3, default=(128, 128, 128))
+    parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=15)
+    torch.set_num_threads(1)
+    return parser.parse_args()
 
 
 def conditions() -> str:

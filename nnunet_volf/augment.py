@@ -8,7 +8,7 @@ with, because fine-tuning will see nnU-Net's normalised range and not [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -34,11 +34,6 @@ class Window:
     start: tuple[int, ...]
     size: tuple[int, ...]
 
-    @property
-    def slices(self) -> tuple[slice, ...]:
-        """The window as an index into the volume's spatial axes."""
-        return tuple(slice(a, a + n) for a, n in zip(self.start, self.size, strict=True))
-
 
 @dataclass(frozen=True)
 class Look:
@@ -63,21 +58,14 @@ def draw_window(rng: np.random.Generator, volume: Sequence[int], patch: Sequence
     return Window(start, size)
 
 
-def draw_window_apart(
-    rng: np.random.Generator,
-    first: Window,
-    volume: Sequence[int],
-    patch: Sequence[int],
-    settings: VolFSettings,
-) -> Window:
-    """Draw a second crop of the same volume whose centre is not too near to the first one's."""
-    windows = []
-    for _ in range(WINDOW_TRIES):
-        window = draw_window(rng, volume, patch, settings.scale)
-        windows.append((_distance(first, window, patch), window))
-        if windows[-1][0] >= settings.minimum_distance:
+def draw_apart(draw: Callable[[], Window], first: Window, patch: Sequence[int], minimum_distance: float) -> Window:
+    """Draw a second window of the same volume whose centre is not too near to the first one's."""
+    farthest = draw()
+    for _ in range(WINDOW_TRIES - 1):
+        if _distance(first, farthest, patch) >= minimum_distance:
             break
-    return max(windows, key=lambda w: w[0])[1]
+        farthest = max(farthest, draw(), key=lambda window: _distance(first, window, patch))
+    return farthest
 
 
 def _distance(a: Window, b: Window, patch: Sequence[int]) -> float:
@@ -149,7 +137,7 @@ def contrast_map(image: Tensor, low: float, high: float) -> Tensor:
     Where a percentile coincides with an end of the range (an image that is half air, say), that knot is left out and
     the line goes on from the end itself, so that nothing is divided by zero and the empty part maps to 0.
     """
-    step = max(1, image.numel() // PERCENTILE_VOXELS)
+    step = image.numel() // PERCENTILE_VOXELS | 1  # odd, or in a patch of 128 it would hit the same four columns
     sample = image.flatten()[::step].numpy()
     v_low, v_high = (float(v) for v in np.percentile(sample, (low, high)))
     v_min, v_max = (float(v) for v in torch.aminmax(image))

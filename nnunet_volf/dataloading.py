@@ -12,7 +12,7 @@ from batchgenerators.dataloading.data_loader import DataLoader
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from nnunet_volf.augment import Window, draw_window, draw_window_apart
+from nnunet_volf.augment import Window, draw_apart, draw_window
 from nnunet_volf.cases import UnlabeledCases
 from nnunet_volf.randomness import fresh_rng, sample_rng
 from nnunet_volf.settings import VolFSettings
@@ -32,9 +32,7 @@ class Recipe:
     augment: Transform
     fuse: Transform
     finish: Transform | None = None  # targets for deep supervision
-    padded_crop: tuple[int, ...] | None = (
-        None  # nnU-Net's augmentation: crops of this size, padded where they stick out
-    )
+    padded_crop: tuple[int, ...] | None = None  # crops of this size, padded as nnU-Net pads them; None: never padded
 
 
 class FusionLoader(DataLoader):
@@ -102,11 +100,13 @@ class FusionLoader(DataLoader):
 
     def _draw_window(self, rng: np.random.Generator, volume: Sequence[int], apart_from: Window | None) -> Window:
         patch, settings = _deep(self.recipe.patch), self.recipe.settings
-        if self.recipe.padded_crop is not None:
-            return draw_padded_window(rng, volume, _deep(self.recipe.padded_crop), patch)
-        if apart_from is not None:
-            return draw_window_apart(rng, apart_from, volume, patch, settings)
-        return draw_window(rng, volume, patch, settings.scale)
+
+        def draw() -> Window:
+            if self.recipe.padded_crop is not None:
+                return draw_padded_window(rng, volume, _deep(self.recipe.padded_crop), patch)
+            return draw_window(rng, volume, patch, settings.scale)
+
+        return draw() if apart_from is None else draw_apart(draw, apart_from, patch, settings.minimum_distance)
 
 
 def choose_partner(

@@ -113,7 +113,13 @@ class DurableTraining(Trainer):
             self._pause_point()
         outputs, self.epoch_outputs = self.epoch_outputs, None
         self.iteration = 0
-        self.on_train_epoch_end([o for o in outputs if np.isfinite(o["loss"])])
+        taken = [output for output in outputs if np.isfinite(output["loss"])]
+        if not taken:
+            raise TrainingError(
+                f"Not one step of epoch {self.current_epoch} had a finite loss. The log names the cases of each; look "
+                "at those first, or lower learning_rate, and continue with --c."
+            )
+        self.on_train_epoch_end(taken)
 
     def _validate_epoch(self) -> None:
         with torch.no_grad():

@@ -548,3 +548,28 @@ def test_a_loader_works_alike_in_a_process_that_was_spawned(cases: UnlabeledCase
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         elsewhere = pool.submit(first_targets, pickled).result(timeout=120)
     np.testing.assert_array_equal(first_targets(pickled), elsewhere)
+
+
+@pytest.mark.parametrize("augmentation", ["volf", "none"])
+def test_two_crops_of_one_volume_are_apart_whatever_the_augmentation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, augmentation: str
+) -> None:
+    from nnunet_volf import cases as cases_module
+    from nnunet_volf.cases import UnlabeledCases
+    from nnunet_volf.recipes import pair_recipe
+
+    windows = []
+    read = cases_module.CaseImage.read
+    monkeypatch.setattr(
+        cases_module.CaseImage, "read", lambda self, window: (windows.append(window), read(self, window))[1]
+    )
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(1, 60, 60, 60)).astype(np.float32))
+    settings = VolFSettings.from_mapping(
+        {"partner": "same", "augmentation": augmentation, "minimum_distance": 0.5, "scale": [1.0, 1.0]}
+    )
+    loader = FusionLoader(UnlabeledCases(tmp_path, ["a"]), 1, pair_recipe((16, 16, 16), settings))
+    for index in range(30):
+        windows.clear()
+        loader.fixed_sample(0, index)
+        first, second = windows
+        assert max(abs(a - b) for a, b in zip(first.start, second.start, strict=True)) >= 8

@@ -191,6 +191,13 @@ def test_a_training_of_nothing_but_bad_losses_stops_with_advice(phantoms: NnUNet
         trainer.run_training()
 
 
+def test_an_epoch_without_a_single_finite_loss_stops_the_training(phantoms: NnUNetFolders) -> None:
+    trainer = make_trainer(with_settings(iterations=2))
+    poison(trainer, {0, 1})
+    with pytest.raises(TrainingError, match="Not one step of epoch 0 had a finite loss"):
+        trainer.run_training()
+
+
 def test_weights_that_are_not_finite_never_replace_a_good_checkpoint(phantoms: NnUNetFolders) -> None:
     plans = with_settings(epochs=1)
     trainer = make_trainer(plans)
@@ -244,3 +251,19 @@ def test_a_training_killed_at_random_moments_ends_in_identical_weights(phantoms:
     assert_same_weights(
         folder_of(phantoms, killed) / "checkpoint_final.pth", folder_of(phantoms, calm) / "checkpoint_final.pth"
     )
+
+
+def _flag_of_one_rank(rank: int, file: str) -> None:
+    from torch import distributed as dist
+
+    from nnunet_volf.durable import any_rank
+
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    assert any_rank(rank == 1, torch.device("cpu")), "one rank is enough"
+    assert not any_rank(False, torch.device("cpu"))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_when_one_rank_wants_to_stop_all_ranks_know(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_flag_of_one_rank, args=(str(tmp_path / "meet"),), nprocs=2)
