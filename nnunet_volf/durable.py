@@ -12,7 +12,7 @@ import io
 import os
 import signal
 from pathlib import Path
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from torch import distributed as dist
 
 from nnunet_volf import checkpoints
 from nnunet_volf.errors import TrainingError
+from nnunet_volf.progress import describe_progress
 from nnunet_volf.randomness import capture_global_state, restore_global_state
 
 if TYPE_CHECKING:  # the class that the mixin stands in front of
@@ -79,6 +80,7 @@ class DurableTraining(Trainer):
     epoch_outputs: list[dict[str, Any]] | None = None  # of the steps done in the current epoch
     random_state: dict[str, Any] | None = None  # of a loaded checkpoint, until the training goes on
     last_save: float = 0.0
+    waited: float = 0.0  # seconds for batches, in the current epoch
 
     def initialize(self) -> None:
         """Guard the loss."""
@@ -128,6 +130,7 @@ class DurableTraining(Trainer):
             self.on_validation_epoch_end([self.validation_step(next(self.dataloader_val)) for _ in batches])
 
     def _next_batch(self) -> Any:
+        started = perf_counter()
         try:
             return next(self.dataloader_train)
         except RuntimeError:
@@ -135,6 +138,8 @@ class DurableTraining(Trainer):
             if self.stop_signal is None:
                 raise
             self._leave()
+        finally:
+            self.waited += perf_counter() - started
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Take one step, or skip it when its loss is not finite."""
@@ -155,9 +160,17 @@ class DurableTraining(Trainer):
         return output
 
     def on_train_epoch_start(self) -> None:
-        """Count skipped steps from zero."""
+        """Count skipped steps and waiting from zero."""
         self.nonfinite_steps = 0
+        self.waited = 0.0
         super().on_train_epoch_start()
+
+    def on_epoch_end(self) -> None:
+        """End the epoch as nnU-Net does, and say how long the rest will take."""
+        super().on_epoch_end()
+        ends, starts = (self.logger.get_value(f"epoch_{when}_timestamps", step=None) for when in ("end", "start"))
+        durations = [end - start for end, start in zip(ends, starts, strict=True)]
+        self.print_to_log_file(describe_progress(durations, self.num_epochs - self.current_epoch, self.waited))
 
     def _pause_point(self) -> None:
         """Save when it is time, leave when asked to."""
@@ -233,10 +246,14 @@ class DurableTraining(Trainer):
                 self.print_to_log_file(f"WARNING: {problem}")
             self.print_to_log_file(f"Loading {path}")
             source, state = str(path), checkpoint.get(STATE_KEY, {})
+            self.check_resumed(state)
         super().load_checkpoint(source)  # by name: nnU-Net 2.8.1 fails on a dictionary
         self.iteration = state.get("iteration", 0)
         self.epoch_outputs = state.get("epoch_outputs")
         self.random_state = state.get("random_state")
+
+    def check_resumed(self, state: dict[str, Any]) -> None:
+        """Compare what a subclass kept in a checkpoint with what it is now, before anything is loaded."""
 
     def on_train_end(self) -> None:
         """Finish as nnU-Net does, and remove the second last checkpoint as it removes the last."""

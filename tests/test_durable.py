@@ -138,6 +138,16 @@ def test_a_finished_training_can_be_extended(phantoms: NnUNetFolders) -> None:
     assert trainer.current_epoch == 1
     run(trainer)
     assert trainer.current_epoch == 3
+    logs = "".join(path.read_text() for path in folder_of(phantoms, "Grown").glob("training_log*"))
+    assert "Settings changed since the checkpoint: epochs 1 -> 3" in logs
+    assert "left. Waited for data during" in logs
+
+
+def test_resuming_with_another_number_of_classes_is_refused(phantoms: NnUNetFolders) -> None:
+    run(make_trainer(with_settings("Changed", epochs=1)))
+    with_settings("Changed", epochs=1, coefficients=2, foreground_ratio=0.5)
+    with pytest.raises(TrainingError, match="trained with 4 coefficients and the plans say 2"):
+        make_trainer("Changed", resume=True)
 
 
 def test_checkpoints_hold_cpu_tensors_and_plain_types_only(undisturbed: Path) -> None:

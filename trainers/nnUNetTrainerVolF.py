@@ -199,6 +199,20 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
         """Keep the settings with the weights."""
         return {"method": "volume fusion", "settings": self.settings.to_mapping()}
 
+    def check_resumed(self, state: dict[str, Any]) -> None:
+        """Say which settings have changed since a checkpoint, and refuse another number of classes."""
+        now, before = self.settings.to_mapping(), state.get("settings", {})
+        changes = {name: (old, now[name]) for name, old in before.items() if name in now and now[name] != old}
+        if "coefficients" in changes:
+            old, new = changes["coefficients"]
+            raise TrainingError(
+                f"The checkpoint was trained with {old} coefficients and the plans say {new}, so its last layers do "
+                f"not fit. Set coefficients={old} again, or start anew with other plans (nnunet-volf settings … --as NAME)."
+            )
+        if changes:
+            listed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changes.items())
+            self.print_to_log_file(f"Settings changed since the checkpoint: {listed}")
+
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Score the fixed set of fusions, write pretraining_summary.json and a picture, and say what to do next."""
         if self.validation_loader is None:  # --val: nothing was trained in this process
