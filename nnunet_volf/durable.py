@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
-from torch import Tensor, nn
-from torch import distributed as dist
+from torch import nn
 
 from nnunet_volf import checkpoints
 from nnunet_volf.errors import TrainingError
+from nnunet_volf.finite_loss import FiniteLoss, NonFiniteLoss
 from nnunet_volf.progress import describe_progress
 from nnunet_volf.randomness import capture_global_state, restore_global_state
+from nnunet_volf.ranks import any_rank
 
 if TYPE_CHECKING:  # the class that the mixin stands in front of
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as Trainer
@@ -40,36 +41,8 @@ STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if
 STATE_KEY = "nnunet_volf"
 
 
-class NonFiniteLoss(Exception):  # noqa: N818 - a signal to the training loop, not an error of the user's
-    """The loss of a training step is NaN or infinite."""
-
-
-class FiniteLoss(nn.Module):
-    """A loss that raises `NonFiniteLoss` before anything is back-propagated; on all ranks or on none."""
-
-    def __init__(self, loss: nn.Module) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, *inputs: Any) -> Tensor:
-        """Return the wrapped loss; outside training it may be anything."""
-        value: Tensor = self.loss(*inputs)
-        if torch.is_grad_enabled() and any_rank(not bool(torch.isfinite(value)), value.device):
-            raise NonFiniteLoss(f"the loss is {float(value.detach())}")
-        return value
-
-
-def any_rank(flag: bool, device: torch.device) -> bool:
-    """Say whether the flag is set on any rank; without distributed training, whether it is set."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return flag
-    shared = torch.tensor(int(flag), device=device)
-    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-    return bool(shared)
-
-
 class DurableTraining(Trainer):
-    """A mixin for nnU-Net trainers; the subclass sets the three numbers below before the training starts."""
+    """A mixin for nnU-Net trainers; the subclass sets the first two numbers before the training starts."""
 
     save_every_minutes: float = 15.0  # 0: by epochs only
     nonfinite_limit: int = 25
@@ -176,8 +149,8 @@ class DurableTraining(Trainer):
         """Save when it is time, leave when asked to."""
         if any_rank(self.stop_signal is not None, self.device):
             self._leave()
-        waited = monotonic() - self.last_save > 60 * self.save_every_minutes > 0
-        if waited and self.iteration < self.num_iterations_per_epoch:
+        due = monotonic() - self.last_save > 60 * self.save_every_minutes > 0
+        if due and self.iteration < self.num_iterations_per_epoch:
             self.save_checkpoint(self._file(checkpoints.LATEST))
 
     def _leave(self) -> None:

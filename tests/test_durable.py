@@ -266,7 +266,7 @@ def test_a_training_killed_at_random_moments_ends_in_identical_weights(phantoms:
 def _flag_of_one_rank(rank: int, file: str) -> None:
     from torch import distributed as dist
 
-    from nnunet_volf.durable import any_rank
+    from nnunet_volf.ranks import any_rank
 
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
     assert any_rank(rank == 1, torch.device("cpu")), "one rank is enough"

@@ -207,7 +207,8 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
             old, new = changes["coefficients"]
             raise TrainingError(
                 f"The checkpoint was trained with {old} coefficients and the plans say {new}, so its last layers do "
-                f"not fit. Set coefficients={old} again, or start anew with other plans (nnunet-volf settings … --as NAME)."
+                f"not fit. Set coefficients={old} again, or start anew under another plans name "
+                "(nnunet-volf settings … --as NAME)."
             )
         if changes:
             listed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changes.items())
