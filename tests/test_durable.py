@@ -277,3 +277,50 @@ def _flag_of_one_rank(rank: int, file: str) -> None:
 @pytest.mark.slow
 def test_when_one_rank_wants_to_stop_all_ranks_know(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_flag_of_one_rank, args=(str(tmp_path / "meet"),), nprocs=2)
+
+
+class Gone:
+    """A loader whose workers have died; of a signal that reached this process too, if there is one."""
+
+    def __init__(self, number: int | None) -> None:
+        self.number = number
+
+    def __next__(self) -> Any:
+        if self.number is not None:
+            os.kill(os.getpid(), self.number)
+        raise RuntimeError("One or more background workers are no longer alive.")
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, SystemExit), (None, RuntimeError)])
+def test_workers_that_died_of_the_same_signal_do_not_hide_it_and_others_are_an_error(
+    phantoms: NnUNetFolders, number: int | None, expected: type[BaseException]
+) -> None:
+    trainer = make_trainer(with_settings())
+    make = trainer.get_dataloaders
+    trainer.get_dataloaders = lambda: (Gone(number), make()[1])
+    with pytest.raises(expected):
+        trainer.run_training()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are POSIX")
+def test_the_stock_command_with_workers_leaves_with_75_when_its_group_is_stopped(phantoms: NnUNetFolders) -> None:
+    import shutil
+
+    plans = with_settings(epochs=1000)
+    command = shutil.which("nnUNetv2_train", path=str(Path(sys.executable).parent))
+    assert command is not None
+    arguments = [command, DATASET, "3d_fullres", "0", "-tr", TRAINER, "-p", plans, "-device", "cpu"]
+    environment = {**os.environ, "nnUNet_n_proc_DA": "2"}
+    process = subprocess.Popen(
+        arguments, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Epoch 2" in line:
+            os.killpg(process.pid, signal.SIGTERM)
+            break
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == EXIT_REQUEUE, output
+    assert "Stopped by SIGTERM" in output
+    assert make_trainer(plans, resume=True).current_epoch >= 2
