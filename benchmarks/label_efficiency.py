@@ -43,10 +43,8 @@ def main() -> None:
 
     print(conditions())
     print(f"{args.labels} labelled cases, {args.epochs} x {args.iterations} steps; mean Dice of the other cases\n")
-    print(
     print("| seed | cases | scratch | pretrained | per class: scratch | per class: pretrained |")
     print("|---|---|---|---|---|---|")
-    )
     for seed in args.seeds:
         scratch, pretrained = (train(args, seed, weights) for weights in (None, args.pretrained))
         cases = " ".join(scratch["cases"])
