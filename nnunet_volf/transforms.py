@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nnunet_volf.augment import Look, augment, draw_looks
 from nnunet_volf.errors import DataError
-from nnunet_volf.fusion import Layout, draw_layout, volume_fusion
+from nnunet_volf.fusion import Layout, Shuffle, draw_layout, move_blocks, volume_fusion
 from nnunet_volf.randomness import fresh_rng
 from nnunet_volf.settings import VolFSettings
 from nnunet_volf.shares import check_fusion
@@ -93,7 +93,10 @@ class VolumeFusionTransform(BasicTransform):
         """Fuse the pair by the layout; image (c, *patch) float32, segmentation (1, *patch) uint8."""
         image, labels = volume_fusion(data["image"], data["partner"], layout, self.settings.coefficients)
         if "image_inside" in data:
-            labels[(data["image_inside"] <= 0) & (data["partner_inside"] <= 0)] = 0
+            inside = data["partner_inside"]
+            if isinstance(layout, Shuffle):  # the mask goes where the foreground went
+                inside = move_blocks(inside, layout)
+            labels[(data["image_inside"] <= 0) & (inside <= 0)] = 0
         return {**data, "image": image, "segmentation": labels}
 
 

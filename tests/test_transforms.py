@@ -245,3 +245,18 @@ def test_transforms_work_alike_in_a_process_that_was_spawned() -> None:
         elsewhere = pool.submit(run_pickled, pickled).result(timeout=120)
     for here, there in zip(run_pickled(pickled), elsewhere, strict=True):
         np.testing.assert_array_equal(here, there)
+
+
+def test_shuffled_foreground_takes_its_padding_along() -> None:
+    """A fused block that shows tissue from elsewhere keeps its label, whatever lies at its own place."""
+    patch = (16, 16, 16)
+    settings = VolFSettings.from_mapping({"scheme": "shuffle"})
+    inside = torch.ones((1, *patch), dtype=torch.int16)
+    inside[:, :8] = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        foreground = torch.where(inside > 0, torch.rand(1, *patch) + 1, 0.0)
+        pair = {"image": torch.zeros(1, *patch), "partner": foreground}
+        masks = {"image_inside": torch.zeros_like(inside), "partner_inside": inside}
+        sample = VolumeFusionTransform(patch, settings)(**pair, **masks, rng=rng)
+        assert torch.equal(sample["segmentation"] > 0, sample["image"] > 0)
