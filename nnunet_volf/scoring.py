@@ -13,8 +13,8 @@ from torch import Tensor
 LEARNING = 1.25
 # Above this the pretext task is solved and more steps teach little.
 SOLVED = 0.95
-# A network that cannot tell background from foreground sends half of class k to class K - k.
-SWAPPED = 0.3
+# A network that finds the pure blocks but not which volume is the background calls pure foreground background.
+SWAPPED = 0.5
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class FusionScores:
 
     dice: tuple[float, ...]  # per class; nan for a class that occurs neither in truth nor in prediction
     ordinal_error: float  # mean of |predicted - true| / K: 0 is perfect
-    swapped: float  # share of the voxels of class k that were called K - k, over all k that differ from K - k
+    swapped: tuple[float, ...]  # share of the voxels of class k that were called K - k; nan where that is k itself
     chance: float  # mean Dice of the classes 1 ... K for a network that calls every class equally often, at random
 
     @property
@@ -44,19 +44,19 @@ def score(confusion: NDArray[np.int64]) -> FusionScores:
     counts = confusion.astype(np.float64)
     classes = len(counts)
     index = np.arange(classes)
+    mirror = classes - 1 - index
     truth, found = counts.sum(1), counts.sum(0)
     with np.errstate(invalid="ignore"):
         dice = 2 * counts.diagonal() / (truth + found)
+        swapped = np.where(index == mirror, np.nan, counts[index, mirror] / truth)
 
     share = truth / max(counts.sum(), 1)
     guessed = 2 * share / classes / (share + 1 / classes)
     distance = np.abs(index[:, None] - index[None, :]) / (classes - 1)
-    off_centre = index != classes - 1 - index
-    mirrored = counts[index, classes - 1 - index]
     return FusionScores(
         dice=tuple(dice.tolist()),
         ordinal_error=float((counts * distance).sum() / max(counts.sum(), 1)),
-        swapped=float(mirrored[off_centre].sum() / max(truth[off_centre].sum(), 1)),
+        swapped=tuple(swapped.tolist()),
         chance=float(guessed[1:].mean()),
     )
 
@@ -65,9 +65,10 @@ def describe(scores: FusionScores) -> str:
     """Say in a sentence or two how the pretraining is doing."""
     top = len(scores.dice) - 1
     per_class = ", ".join(f"{k}/{top}: {value:.2f}" for k, value in enumerate(scores.dice))
+    swapped = ", ".join(f"{k} {value:.0%}" for k, value in enumerate(scores.swapped) if not np.isnan(value))
     facts = (
-        f"Fusion Dice {scores.mean_fused_dice:.3f} ({per_class}), ordinal error {scores.ordinal_error:.3f}, "
-        f"k taken for K-k {scores.swapped:.1%}."
+        f"Fusion Dice {scores.mean_fused_dice:.3f} ({per_class}), ordinal error {scores.ordinal_error:.3f}; "
+        f"k taken for K-k: {swapped}."
     )
     return f"{facts} {_verdict(scores)}"
 
@@ -75,8 +76,8 @@ def describe(scores: FusionScores) -> str:
 def _verdict(scores: FusionScores) -> str:
     if not scores.mean_fused_dice >= LEARNING * scores.chance:
         return f"Not yet above chance ({scores.chance:.2f}): normal in the first epochs, later a wrong learning rate."
-    if scores.swapped > SWAPPED:
-        return "Background and foreground are often confused: normal early, later a reason to lower foreground_ratio."
+    if scores.swapped[-1] > SWAPPED:
+        return "Pure foreground is mostly called background: normal early, later a reason to lower foreground_ratio."
     if scores.mean_fused_dice > SOLVED:
         return "The task is nearly solved: more epochs will teach little, more cases or finer coefficients would."
     return "Learning."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ def summarize(
         "loss": loss,
         "mean_fused_dice": scores.mean_fused_dice,
         "mean_fused_dice_by_chance": scores.chance,
-        "dice_per_class": [None if math.isnan(value) else value for value in scores.dice],
+        "dice_per_class": _numbers(scores.dice),
         "ordinal_error": scores.ordinal_error,
-        "k_taken_for_K_minus_k": scores.swapped,
+        "k_taken_for_K_minus_k": _numbers(scores.swapped),
         "confusion_true_by_predicted": confusion.tolist(),
         "settings": settings.to_mapping(),
         "versions": {
@@ -36,6 +37,10 @@ def summarize(
             **{name: version(name) for name in ("nnunet-volf", "nnunetv2", "torch")},
         },
     }
+
+
+def _numbers(values: Sequence[float]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values]
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
