@@ -133,8 +133,8 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
             f"Pretraining by Volume Fusion: {self.settings.scheme} maps, {k} coefficients, partner "
             f"{self.settings.partner}, augmentation {self.settings.augmentation}; {self.num_epochs} epochs of "
             f"{self.num_iterations_per_epoch} steps. Labels of the dataset are not used.\n"
-            f"A healthy run: the cross-entropy starts near ln {k + 1} = {np.log(k + 1):.2f}. First nearly everything is "
-            f"called background; then the classes around {k}/2 come up, which need not know which volume is the "
+            f"A healthy run: the cross-entropy starts near ln {k + 1} = {np.log(k + 1):.2f}. First nearly everything "
+            f"is called background; then the classes around {k}/2 come up, which need not know which volume is the "
             f"background; those near {k} follow as 'k taken for K-k' falls. A curve that stays flat is not healthy."
         )
         if not self.held_out:
