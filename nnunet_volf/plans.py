@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_volf.errors import DataError, SettingsError
+from nnunet_volf.files import write_json
 from nnunet_volf.settings import PLANS_KEY, VolFSettings
 
 DEFAULT_PLANS = "nnUNetPlans"
@@ -110,9 +111,7 @@ def write_settings(
     changed = PlannedDataset(dataset.name, dataset.folder, plans)
     check_fusion(changed.configuration(configuration)["patch_size"], changed.settings(configuration))
 
-    aside = path.with_name(f"{path.name}.tmp")
-    aside.write_text(json.dumps(plans, indent=4) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_json(path, plans)
     return changed
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 from collections.abc import Sequence
@@ -41,13 +40,6 @@ def summarize(
 
 def _numbers(values: Sequence[float]) -> list[float | None]:
     return [None if math.isnan(value) else value for value in values]
-
-
-def write_summary(path: Path, summary: dict[str, Any]) -> None:
-    """Write a summary as JSON, moved into place when it is whole."""
-    aside = path.with_name(f"{path.name}.tmp")
-    aside.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)
 
 
 def fine_tune_command(dataset_name: str, configuration: str, plans_name: str, checkpoint: Path) -> str:

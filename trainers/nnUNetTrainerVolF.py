@@ -23,6 +23,7 @@ from nnunet_volf.checkpoints import FINAL
 from nnunet_volf.dataloading import FusionLoader
 from nnunet_volf.durable import DurableTraining
 from nnunet_volf.errors import TrainingError
+from nnunet_volf.files import write_json
 from nnunet_volf.labels import fusion_dataset_json
 from nnunet_volf.panels import PanelCase, draw_panel
 from nnunet_volf.recipes import pair_recipe, training_recipe
@@ -30,7 +31,7 @@ from nnunet_volf.scoring import FusionScores, confusion_matrix, describe, score
 from nnunet_volf.settings import PLANS_KEY, VolFSettings
 from nnunet_volf.shares import check_fusion
 from nnunet_volf.splits import pretraining_split
-from nnunet_volf.summary import fine_tune_command, summarize, write_summary
+from nnunet_volf.summary import fine_tune_command, summarize
 from nnunet_volf.validation import FixedBatches, batches_of_rank
 
 
@@ -235,7 +236,7 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
             "validation_samples": len(self.dataloader_val) * self.configuration_manager.batch_size,
         }
         summary = summarize(scores, confusion, loss, self.settings, **about)
-        write_summary(folder / "pretraining_summary.json", summary)
+        write_json(folder / "pretraining_summary.json", summary)
         self._draw_panel(folder / "pretraining_panel.png")
         if save_probabilities:
             self.print_to_log_file("--npz has no meaning for pretraining and was ignored.")
