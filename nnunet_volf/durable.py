@@ -50,7 +50,7 @@ class DurableTraining(Trainer):
 
     stop_signal: int | None = None
     nonfinite_steps: int = 0  # in the current epoch
-    epoch_outputs: list[dict[str, Any]] | None = None  # of the steps done in the current epoch
+    epoch_outputs: list[dict[str, Any]] | None = None  # of the steps done in the current epoch; None between epochs
     random_state: dict[str, Any] | None = None  # of a loaded checkpoint, until the training goes on
     last_save: float = 0.0
     waited: float = 0.0  # seconds for batches, in the current epoch
@@ -189,12 +189,12 @@ class DurableTraining(Trainer):
         super().save_checkpoint(buffer)
         buffer.seek(0)
         checkpoint = checkpoints.plain(torch.load(buffer, map_location="cpu", weights_only=False))
-        if self.iteration > 0:  # within an epoch: nnU-Net would start the next one
+        if self.epoch_outputs is not None:  # within an epoch: nnU-Net would start the next one
             checkpoint["current_epoch"] = self.current_epoch
             checkpoint["logging"] = {k: v[: self.current_epoch] for k, v in checkpoint["logging"].items()}
         checkpoint[STATE_KEY] = {
             "iteration": self.iteration,
-            "epoch_outputs": checkpoints.plain(self.epoch_outputs or []),
+            "epoch_outputs": checkpoints.plain(self.epoch_outputs),
             "random_state": capture_global_state(),
             **checkpoints.plain(self.checkpoint_extras()),
         }

@@ -143,6 +143,15 @@ def test_a_finished_training_can_be_extended(phantoms: NnUNetFolders) -> None:
     assert "left. Waited for data during" in logs
 
 
+def test_going_on_with_a_finished_training_leaves_it_as_it_is(phantoms: NnUNetFolders, undisturbed: Path) -> None:
+    before = torch.load(undisturbed, weights_only=True)
+    trainer = make_trainer("Undisturbed", resume=True)
+    run(trainer)
+    after = torch.load(undisturbed, weights_only=True)
+    assert after["current_epoch"] == before["current_epoch"] == 2
+    assert all(torch.equal(after["network_weights"][k], v) for k, v in before["network_weights"].items())
+
+
 def test_resuming_with_another_number_of_classes_is_refused(phantoms: NnUNetFolders) -> None:
     run(make_trainer(with_settings("Changed", epochs=1)))
     with_settings("Changed", epochs=1, coefficients=2, foreground_ratio=0.5)
@@ -300,6 +309,9 @@ def test_workers_that_died_of_the_same_signal_do_not_hide_it_and_others_are_an_e
     trainer.get_dataloaders = lambda: (Gone(number), make()[1])
     with pytest.raises(expected):
         trainer.run_training()
+    if number is not None:
+        resumed = make_trainer(with_settings(), resume=True)
+        assert (resumed.current_epoch, resumed.iteration) == (0, 0), "an epoch without a step is not passed over"
 
 
 @pytest.mark.slow
