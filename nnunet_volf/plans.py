@@ -46,6 +46,10 @@ class PlannedDataset:
         """Return the settings in force for a configuration."""
         return VolFSettings.from_mapping({**self.configuration(configuration).get(PLANS_KEY, {}), **(overrides or {})})
 
+    def pretrain_command(self, configuration: str, plans_name: str) -> str:
+        """Return the command that pretrains on this dataset."""
+        return f"nnUNetv2_train {self.number} {configuration} 0 -p {plans_name} -tr nnUNetTrainerVolF"
+
 
 def dataset_number(name: str) -> int:
     """Return 4 for ``Dataset004_Hippocampus``."""

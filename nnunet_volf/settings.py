@@ -152,8 +152,8 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
-# Settings that may be None: something else decides then.
-_OPTIONAL = ("size_fraction", "size_voxels", "boxes", "learning_rate")
+# Numbers and ranges that may be None: something else decides then.
+_OPTIONAL = ("size_fraction", "boxes", "learning_rate")
 
 _CHOICES = {
     "scheme": SCHEMES,

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         kept = [*args.set, *([f"scheme={args.scheme}"] if args.scheme else [])]
         print(f"next: nnunet-volf settings {dataset.number} -p {args.p} -c {args.c} --set {' '.join(kept)}")
     else:
-        print(f"next: nnUNetv2_train {dataset.number} {args.c} 0 -p {args.p} -tr nnUNetTrainerVolF")
+        print(f"next: {dataset.pretrain_command(args.c, args.p)}")
     return 0
 
 

@@ -46,5 +46,5 @@ def run(args: argparse.Namespace) -> int:
     for name, value in settings.to_mapping().items():
         mark = "*" if value != defaults[name] else " "
         print(f"{mark} {name:22} {json.dumps(value)}")
-    print(f"\nnext: nnUNetv2_train {dataset.number} {args.c} 0 -p {plans_name} -tr nnUNetTrainerVolF")
+    print(f"\nnext: {dataset.pretrain_command(args.c, plans_name)}")
     return 0
