@@ -1,0 +1,83 @@
+"""A raw dataset that ``nnunet-volf import`` has made: its cases, and where their images lie."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_volf.errors import DataError
+from nnunet_volf.plans import dataset_number
+
+MANIFEST = "import/manifest.jsonl"
+
+
+@dataclass(frozen=True)
+class ImportedCase:
+    """A case: one image file a channel, all on one grid; shape and spacing as (z, y, x)."""
+
+    name: str
+    images: tuple[Path, ...]
+    content: str
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ImportedDataset:
+    """A raw dataset without labels."""
+
+    name: str
+    folder: Path
+    channel_names: tuple[str, ...]
+    cases: tuple[ImportedCase, ...]
+
+    @property
+    def number(self) -> int:
+        """Return 501 for ``Dataset501_Archive``."""
+        return dataset_number(self.name)
+
+
+def raw_folder() -> Path:
+    """Return the folder of raw datasets, which must exist."""
+    root = os.environ.get("nnUNet_raw")
+    if not root or not Path(root).is_dir():
+        raise DataError(
+            f"nnUNet_raw is {root or 'not set'}, which is no folder. "
+            "Set it to where nnU-Net keeps raw data; 'nnunet-volf doctor' shows all three folders."
+        )
+    return Path(root)
+
+
+def raw_dataset(dataset: str) -> Path:
+    """Find the folder of a raw dataset by number or name."""
+    root = raw_folder()
+    known = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name.startswith("Dataset"))
+    found = [n for n in known if n == dataset or (dataset.isdigit() and dataset_number(n) == int(dataset))]
+    if len(found) != 1:
+        problem = "is not there" if not found else f"could be any of {', '.join(found)}"
+        raise DataError(f"Dataset {dataset} {problem}. {root} holds: {', '.join(known) or 'nothing'}.")
+    return root / found[0]
+
+
+def imported_dataset(dataset: str) -> ImportedDataset:
+    """Find an imported dataset by number or name and read its list of cases."""
+    folder = raw_dataset(dataset)
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise DataError(
+            f"{folder.name} was not imported by nnunet-volf ({manifest} does not exist). Import it as a dataset of its "
+            f"own, without its labels: nnunet-volf import {folder} -d 501 -n Unlabeled."
+        )
+    description: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    cases = []
+    with manifest.open(encoding="utf-8") as lines:
+        for line in lines:
+            entry = json.loads(line)
+            images = tuple(folder / image for image in description["dataset"][entry["case"]]["images"])
+            cases.append(
+                ImportedCase(entry["case"], images, entry["content"], tuple(entry["shape"]), tuple(entry["spacing"]))
+            )
+    return ImportedDataset(folder.name, folder, tuple(description["channel_names"].values()), tuple(cases))
