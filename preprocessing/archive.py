@@ -1,0 +1,215 @@
+"""Import an archive: look at every image once, remember what was found, and write a raw dataset without labels.
+
+Looking is parallel, and each result goes into a journal at once; putting cases together is a pure function of the
+journal. So a run that is interrupted goes on where it was, and one on a grown archive looks only at what is new.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nnunet_volf.errors import DataError
+
+from . import assembly
+from .alignment import AlignTask, align
+from .assembly import Case, Subject
+from .channels import describe
+from .converted import FOLDER as CONVERTED
+from .converted import remove_unfinished
+from .imported import MANIFEST, raw_folder
+from .intake import IntakeTask, take_in
+from .journal import Journal
+from .outputs import write_dataset_json, write_manifest, write_quarantine
+from .parallel import run_parallel
+from .progress import show
+from .protected import known_contents
+from .refusals import Quarantined, Refused
+from .request import Request
+from .sources import Found, find
+from .worklist import PICTURES, worklist
+
+# An import stops when more than a share of the images is refused, but not before this many have been looked at.
+LEAST_LOOKED_AT = 20
+
+# Kinds that are no fault of an archive: every DICOM study holds some.
+EXPECTED = frozenset({"localizer", "derived", "one-slice", "no-pixels", "duplicate", "known"})
+
+_OTHER_KEYS = ("known:", "align:", "series:")  # of what the journal holds beside looks at images
+
+
+@dataclass
+class Imported:
+    """What came out of an import."""
+
+    folder: Path
+    found: Found
+    cases: list[Case]
+    quarantined: list[Quarantined]
+    looked_at: int = 0  # by this run
+    new: int = 0  # cases that the dataset did not have before
+    no_channel: int = 0  # images that belong to none of the channels
+    pictures: dict[str, str] = field(default_factory=dict)  # case -> PNG, base64
+
+
+def import_archive(request: Request, found: Found | None = None) -> Imported:
+    """Import a source into a raw dataset, adding to what that holds."""
+    found = find(request.source) if found is None else found
+    if not found.items and not found.quarantined:
+        seen = ", ".join(f"{count} {ending}" for ending, count in found.ignored.most_common(5)) or "nothing"
+        raise DataError(f"{request.source} holds no image that can be read. Found there: {seen}.")
+    folder = raw_folder() / request.dataset
+    _check_origin(request, folder)
+    try:
+        with FileLock(folder / "import" / "lock", timeout=0):
+            return _import(request, found, folder)
+    except Timeout as error:
+        raise DataError(f"Another import into {request.dataset} is at work. Wait for it, or stop it.") from error
+
+
+def _check_origin(request: Request, folder: Path) -> None:
+    """A labelled dataset is not written over, and an imported one keeps its channels."""
+    kept = folder / "import" / "channels.txt"
+    if (folder / "dataset.json").is_file() and not kept.is_file():
+        raise DataError(
+            f"{folder.name} exists and was not made by nnunet-volf import. Choose another number (-d). The images of "
+            f"this dataset can be imported too: give {folder} as the source."
+        )
+    now = describe(request.policy.channels)
+    before = kept.read_text(encoding="utf-8").strip() if kept.is_file() else now
+    if before != now:
+        raise DataError(
+            f"{folder.name} was imported with --channels {before}, and now --channels {now} is asked for. Give the "
+            "same, or choose another number (-d)."
+        )
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(f"{now}\n", encoding="utf-8")
+
+
+def _import(request: Request, found: Found, folder: Path) -> Imported:
+    remove_unfinished(folder / CONVERTED)
+    with Journal(folder / "import" / "journal.jsonl") as journal:
+        tasks = worklist(request, found, folder, journal)
+        to_do = [task for task in tasks if _is_to_do(journal, task, request.retry)]
+        _look(journal, to_do, request, folder)
+        result = _put_together(journal, request, found, folder)
+        result.no_channel = sum(not any(journal.read(task.key).values()) for task in tasks)
+    result.looked_at = len(to_do)
+    result.new = len({case.name for case in result.cases} - _names_before(folder))
+    _write(request, result)
+    return result
+
+
+def _is_to_do(journal: Journal, task: IntakeTask, retry: bool) -> bool:
+    if not journal.holds(task.key, task.signature):
+        return True
+    return retry and bool(journal.read(task.key)["quarantined"])
+
+
+def _look(journal: Journal, tasks: Sequence[IntakeTask], request: Request, folder: Path) -> None:
+    """Do the tasks; stop when too many images are refused."""
+    refused: Counter[str] = Counter()
+    running = run_parallel(
+        take_in, tasks, workers=request.workers, memory_of=memory_of, memory=request.memory, preload=_PRELOAD
+    )
+    for number, done in enumerate(show(running, len(tasks), "Looking at images"), start=1):
+        result = done.result if done.failure is None else _died(done.task, done.failure)
+        journal.write(done.task.key, done.task.signature, result)
+        faults = [line["kind"] for line in result["quarantined"] if line["kind"] not in EXPECTED]
+        refused.update(faults[:1] if not result["images"] else ())
+        if number >= LEAST_LOOKED_AT and refused.total() > request.most_refused * number:
+            raise _too_many(journal, refused, number, request, folder)
+
+
+_PRELOAD = ("nnunet_volf.preprocessing.intake",)
+
+
+def memory_of(task: IntakeTask) -> int:
+    """Estimate the memory for a task: a compressed file's voxels a few times over, and the libraries."""
+    sizes = [Path(path).stat().st_size for path in task.paths if not task.dicom]
+    return 8 * sum(sizes) + (200 << 20)
+
+
+def _died(task: IntakeTask, refused: Refused) -> dict[str, Any]:
+    line = Quarantined(task.name, "read", refused.kind, refused.reason, refused.advice)
+    return {"images": [], "quarantined": [vars(line)]}
+
+
+def _too_many(journal: Journal, refused: Counter[str], number: int, request: Request, folder: Path) -> DataError:
+    table = folder / "import" / "quarantine.csv"
+    write_quarantine(table, (Quarantined(**line) for key in journal for line in journal.read(key).get("quarantined", [])))
+    kinds = ", ".join(f"{count} {kind}" for kind, count in refused.most_common())
+    return DataError(
+        f"{refused.total()} of the first {number} images were refused ({kinds}), more than the share of "
+        f"{request.most_refused:g} that --most-refused allows. The reasons are in {table}. If the archive is like that, "
+        "run the same command with --most-refused 1: what has been looked at is kept."
+    )
+
+
+def _put_together(journal: Journal, request: Request, found: Found, folder: Path) -> Imported:
+    images, quarantined = [], [*found.quarantined]
+    for key in journal:
+        if not key.startswith(_OTHER_KEYS) and Path(key).exists():
+            result = journal.read(key)
+            images += result["images"]
+            quarantined += [Quarantined(**line) for line in result["quarantined"]]
+    subjects, lines = assembly.group(images, request.channels)
+    quarantined += lines
+    subjects, lines = assembly.leave_out(subjects, known_contents(request, journal))
+    quarantined += lines
+    subjects, lines = _align(journal, subjects, request, folder)
+    quarantined += lines
+    cases, lines = assembly.name_cases(subjects)
+    pictures = {case.name: case.images[0]["picture"] for case in cases if case.images[0]["picture"]}
+    return Imported(folder, found, cases, [*quarantined, *lines], pictures=dict(list(pictures.items())[:PICTURES]))
+
+
+def _align(
+    journal: Journal, subjects: Sequence[Subject], request: Request, folder: Path
+) -> tuple[list[Subject], list[Quarantined]]:
+    """Bring the channels of a subject onto the first one's grid where the user wants that; else leave it out."""
+    fitting = [subject for subject in subjects if assembly.on_one_grid(subject.images)]
+    others = [subject for subject in subjects if not assembly.on_one_grid(subject.images)]
+    if request.grids != "resample":
+        return fitting, [assembly.different_grids(subject, request.channels) for subject in others]
+    tasks = [AlignTask.of(subject.images, str(folder / CONVERTED)) for subject in others]
+    to_do = [task for task in tasks if not journal.holds(task.key, task.signature)]
+    running = run_parallel(align, to_do, workers=request.workers)
+    for done in show(running, len(to_do), "Aligning channels"):
+        refused = done.failure and [done.failure.kind, done.failure.reason, done.failure.advice]
+        journal.write(done.task.key, done.task.signature, {"images": done.result, "refused": refused})
+    quarantined = []
+    for subject, task in zip(others, tasks, strict=True):
+        result = journal.read(task.key)
+        if result["refused"]:
+            quarantined.append(Quarantined(subject.name, "convert", *result["refused"]))
+        else:
+            images = ({**old, **new} for old, new in zip(subject.images, result["images"], strict=True))
+            fitting.append(Subject(subject.name, tuple(images)))
+    return sorted(fitting, key=lambda subject: subject.name), quarantined
+
+
+def _names_before(folder: Path) -> set[str]:
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return set()
+    with manifest.open(encoding="utf-8") as lines:
+        return {line.split('"', 4)[3] for line in lines}  # {"case": "case_0123...
+
+
+def _write(request: Request, result: Imported) -> None:
+    table = result.folder / "import" / "quarantine.csv"
+    write_quarantine(table, result.quarantined)
+    if not result.cases:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(line.kind for line in result.quarantined).most_common())
+        raise DataError(
+            f"No image of {request.source} could be taken: {kinds or 'none belongs to the channels asked for'}. The "
+            f"reasons are in {table}."
+        )
+    write_dataset_json(result.folder / "dataset.json", request.channels, result.cases)
+    write_manifest(result.folder / MANIFEST, result.cases)

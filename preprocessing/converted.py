@@ -1,0 +1,41 @@
+"""Images that had to be converted: DICOM series, volumes out of a time series, channels brought onto one grid."""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from pathlib import Path
+
+import SimpleITK
+
+from .volumes import Volume
+
+FOLDER = "converted"
+# zlib's fastest: on CT and MR the next levels save a few percent and take several times as long.
+_LEVEL = 1
+
+
+def write_converted(folder: Path, volume: Volume, content: str) -> Path:
+    """Write a volume as NIfTI under a name made of its content and grid, whole or not at all, and return its path."""
+    grid = repr((content, volume.spacing, volume.origin, volume.direction))
+    path = folder / f"{blake2b(grid.encode(), digest_size=8).hexdigest()}.nii.gz"
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f".{path.stem}.{os.getpid()}.nii.gz"
+    SimpleITK.WriteImage(to_image(volume), str(unfinished), useCompression=True, compressionLevel=_LEVEL)
+    unfinished.replace(path)
+    return path
+
+
+def to_image(volume: Volume) -> SimpleITK.Image:
+    """Return a volume as SimpleITK has it."""
+    image = SimpleITK.GetImageFromArray(volume.voxels)
+    image.SetSpacing(volume.spacing)
+    image.SetOrigin(volume.origin)
+    image.SetDirection(volume.direction)
+    return image
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what runs that were killed have left."""
+    for path in folder.glob(".*.nii.gz") if folder.is_dir() else []:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,15 @@
+"""A progress bar with the time that is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def show(running: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Pass results on and show how many of them there are; nothing is shown where nothing is to do."""
+    yield from tqdm(running, total=total, desc=what, disable=total == 0, unit="", dynamic_ncols=True)

@@ -1,0 +1,44 @@
+"""The leakage guard: images of a dataset that will be tested on must not be pretrained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .content import content_hash
+from .journal import Journal
+from .parallel import run_parallel
+from .progress import show
+from .refusals import Refused
+from .request import Request
+from .sources import find
+from .volumes import read_volume
+from .worklist import state
+
+
+def known_contents(request: Request, journal: Journal) -> dict[str, str]:
+    """Return the contents of the images of all protected datasets, and where each of them occurs."""
+    known = {}
+    for dataset in request.protected if not request.keep_known else ():
+        items = {item.path: item for item in find(dataset).items}
+        states = {path: state(item) for path, item in items.items()}
+        to_do = [path for path in items if not journal.holds(f"known:{path}", states[path])]
+        running = run_parallel(content_of, to_do, workers=request.workers)
+        for done in show(running, len(to_do), f"Comparing with dataset {dataset}"):
+            journal.write(f"known:{done.task}", states[done.task], {"content": done.result})
+        for path, item in items.items():
+            content = journal.read(f"known:{path}")["content"]
+            part, slash, _ = item.name.partition("/")
+            if content is not None:
+                known[content] = f"in {part} of dataset {dataset}" if slash and part in _PARTS else f"in dataset {dataset}"
+    return known
+
+
+_PARTS = ("imagesTr", "imagesTs")
+
+
+def content_of(path: str) -> str | None:
+    """Return the hash of an image's voxels, or None where it cannot be read."""
+    try:
+        return content_hash(read_volume(Path(path)))
+    except Refused:
+        return None

@@ -1,0 +1,233 @@
+"""Find the images of a source: a folder tree, a glob, a table (CSV or JSON), or an nnU-Net raw dataset.
+
+Nothing is opened here but tables, and files without a known ending, to see whether they are DICOM.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunet_volf.errors import DataError
+
+from .dicom_headers import looks_like_dicom
+from .imported import raw_dataset
+from .refusals import Quarantined
+from .volumes import FORMATS, ending_of
+
+DICOM_ENDINGS = (".dcm", ".ima", ".dicom")
+
+# The voxels of a header file (.mhd, .nhdr, .hdr), which names them itself.
+_DETACHED = (".raw", ".zraw", ".img")
+# What lies about in archives and is certainly no image: not worth opening.
+_NEVER = frozenset(
+    ".bak .bval .bvec .csv .doc .docx .gif .gz .html .jpeg .jpg .json .log .md .pdf .png .py .sh .tar .tsv .txt .xls "
+    ".xlsx .xml .yaml .yml .zip".split()
+)
+_PATH_COLUMNS = ("path", "image_path", "image", "file", "filename")
+_SUBJECT_COLUMNS = ("subject", "case", "patient", "id")
+_CHANNEL_COLUMNS = ("channel", "modality", "sequence")
+
+
+@dataclass(frozen=True)
+class SourceItem:
+    """An image file, or a folder of DICOM files."""
+
+    path: str
+    name: str  # as the user knows it: relative to the archive
+    dicom: bool = False
+    subject: str | None = None  # where a table or an nnU-Net dataset says so
+    channel: str | None = None
+
+
+@dataclass
+class Found:
+    """What a source holds."""
+
+    items: list[SourceItem] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)  # ending of what is no image -> how many
+    quarantined: list[Quarantined] = field(default_factory=list)
+    channel_names: tuple[str, ...] = ()  # where the source is an nnU-Net dataset
+
+
+def find(source: str) -> Found:
+    """Return the images of a source, sorted by name."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = _from_nnunet(path) if _is_nnunet(path) else _from_folder(path)
+    elif path.is_file():
+        readers = {".csv": _csv_rows, ".tsv": _csv_rows, ".json": _json_rows}
+        reader = readers.get(path.suffix.lower())
+        found = _from_rows(reader(path), path.parent) if reader else _from_paths([path], path.parent)
+    elif re.fullmatch(r"\d+|Dataset\d{3}_.+", source):
+        found = _from_nnunet(raw_dataset(source))
+    elif glob.has_magic(source):
+        matches = [Path(match) for match in glob.iglob(str(path), recursive=True)]
+        found = _from_paths(matches, _root_of_glob(path))
+    else:
+        raise DataError(
+            f"{source} is no folder, file, glob or nnU-Net dataset. Give the folder that holds the scans, a pattern in "
+            "quotes ('/archive/**/*.nii.gz'), a CSV or JSON table with a column 'path', or the number of a raw dataset."
+        )
+    found.items.sort(key=lambda item: item.name)
+    return found
+
+
+def _from_folder(root: Path) -> Found:
+    found = Found()
+    for folder, files in _walk(root):
+        _sort_files(found, folder, files, root)
+    return found
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield visible folders and their visible files; links are followed, but no folder is entered twice."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        yield Path(folder), sorted(name for name in files if not name.startswith("."))
+
+
+def _sort_files(found: Found, folder: Path, files: list[str], root: Path) -> None:
+    """Put files into `found` as images, as a DICOM folder, or among what is ignored."""
+    dicom = False
+    for name in files:
+        ending = ending_of(name)
+        if ending in FORMATS:
+            path = folder / name
+            found.items.append(SourceItem(str(path), path.relative_to(root).as_posix()))
+        elif is_dicom(folder / name):
+            dicom = True
+        elif Path(name).suffix.lower() not in _DETACHED:
+            found.ignored[Path(name).suffix.lower() or "no ending"] += 1
+    if dicom:
+        found.items.append(SourceItem(str(folder), folder.relative_to(root).as_posix(), dicom=True))
+
+
+def is_dicom(path: Path) -> bool:
+    """Say whether a file is DICOM by its name, or by its first bytes where the name tells nothing."""
+    suffix = path.suffix.lower()
+    if suffix in DICOM_ENDINGS:
+        return True
+    return suffix not in _NEVER and suffix not in _DETACHED and looks_like_dicom(path)
+
+
+def _from_paths(paths: list[Path], root: Path) -> Found:
+    """Take the files of a glob; folders in it are searched, and DICOM files stand for their folder."""
+    found, by_folder = Found(), dict[Path, list[str]]()
+    for path in sorted(paths):
+        if path.is_dir():
+            for folder, files in _walk(path):
+                by_folder.setdefault(folder, []).extend(files)
+        elif not path.name.startswith("."):
+            by_folder.setdefault(path.parent, []).append(path.name)
+    for folder, files in by_folder.items():
+        _sort_files(found, folder, sorted(set(files)), root)
+    return found
+
+
+def _root_of_glob(pattern: Path) -> Path:
+    """Return the part of a pattern before its first wildcard."""
+    first = next(number for number, part in enumerate(pattern.parts) if glob.has_magic(part))
+    return Path(*pattern.parts[:first])
+
+
+def _from_rows(rows: list[dict[str, str]], base: Path) -> Found:
+    found = Found()
+    for number, row in enumerate(rows, start=1):
+        text = _column(row, _PATH_COLUMNS)
+        if not text:
+            raise DataError(
+                f"Row {number} of the table names no image. It has {', '.join(row) or 'no columns'}; the path belongs "
+                f"into a column called one of: {', '.join(_PATH_COLUMNS)}."
+            )
+        path = base / Path(text).expanduser()
+        dicom = path.is_dir()
+        if not path.exists():
+            advice = "Correct the table, or take the row out."
+            found.quarantined.append(Quarantined(text, "find", "missing", "The table names it, but it is not there.", advice))
+        elif dicom or ending_of(path) in FORMATS:
+            subject, channel = _column(row, _SUBJECT_COLUMNS), _column(row, _CHANNEL_COLUMNS)
+            found.items.append(SourceItem(str(path), text, dicom, subject, channel))
+        else:
+            found.ignored[path.suffix.lower() or "no ending"] += 1
+    return found
+
+
+def _column(row: dict[str, str], names: tuple[str, ...]) -> str | None:
+    return next((row[name] for name in names if row.get(name)), None)
+
+
+def _csv_rows(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
+        first = file.readline()
+        file.seek(0)
+        delimiter = max(",;\t", key=first.count)
+        return [
+            {key.strip().lower(): (value or "").strip() for key, value in row.items() if key is not None}
+            for row in csv.DictReader(file, delimiter=delimiter)
+        ]
+
+
+def _json_rows(table: Path) -> list[dict[str, str]]:
+    """Read a list of paths, a list of rows, or any tree whose leaves hold ``image_path`` (nnssl's pretrain_data.json)."""
+    try:
+        content = json.loads(table.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{table} is not valid JSON ({error}). Correct it, or give the list as CSV.") from error
+    return list(_json_leaves(content, ""))
+
+
+def _json_leaves(content: Any, subject: str) -> Iterator[dict[str, str]]:
+    if isinstance(content, str):
+        yield {"path": content}
+    elif isinstance(content, list):
+        for entry in content:
+            yield from _json_leaves(entry, subject)
+    elif isinstance(content, dict) and _column(content, _PATH_COLUMNS):
+        yield {"subject": subject, **{key: value for key, value in content.items() if isinstance(value, str)}}
+    elif isinstance(content, dict):
+        for key, entry in content.items():
+            if isinstance(entry, (dict, list)):
+                yield from _json_leaves(entry, f"{subject}/{key}" if isinstance(entry, dict) else subject)
+
+
+def _is_nnunet(folder: Path) -> bool:
+    return (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir()
+
+
+def _from_nnunet(folder: Path) -> Found:
+    """Take imagesTr and imagesTs, or what dataset.json lists; labels are not looked at."""
+    description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    names = tuple((description.get("channel_names") or description["modality"]).values())
+    found = Found(channel_names=names)
+    for case, entry in description.get("dataset", {}).items():
+        for channel, image in enumerate(entry["images"]):
+            path = folder / os.path.expandvars(image)
+            found.items.append(SourceItem(str(path), f"{case}/{names[channel]}", subject=case, channel=names[channel]))
+    listed = {item.path for item in found.items}
+    for part in ("imagesTr", "imagesTs"):
+        for path in sorted((folder / part).glob("*")) if (folder / part).is_dir() else []:
+            ending = ending_of(path)
+            match = re.fullmatch(r"(.+)_(\d{4})", path.name[: -len(ending)]) if ending in FORMATS else None
+            if match is None or int(match[2]) >= len(names):
+                found.ignored[path.suffix.lower() or "no ending"] += 1
+            elif str(path) not in listed:
+                name = path.relative_to(folder).as_posix()
+                found.items.append(
+                    SourceItem(str(path), name, subject=f"{part}/{match[1]}", channel=names[int(match[2])])
+                )
+    return found
