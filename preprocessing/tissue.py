@@ -1,0 +1,127 @@
+"""Where a scan shows tissue and not air, told without a label, on a coarse grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+GRID = 64  # points an axis at most: a 512^3 scan is looked at every 8 voxels, finer than any organ
+AIR = -1024.0  # Hounsfield units; what lies lower is padding around the round field of view of a CT, not a class
+TAILS = (0.5, 99.5)  # percentiles between which the histogram is split: metal and hot vessels do not move the threshold
+
+# Air is even, tissue is not. The lower class counts as air if the middle half of its values is this much narrower than
+# its distance to the upper class. Splitting one bell-shaped class gives 0.62, a uniform one 0.5, grey from white matter
+# about 0.3; the air of a CT or an MRI gives below 0.1.
+MOST_SPREAD = 0.25
+
+# Otsu's threshold lies half-way between air and the brightest tissue. Dark tissue begins well below that.
+TISSUE_BEGINS = 0.25  # of the way from air to tissue, unless noise reaches further
+NOISE_REACHES = 4.0  # widths of the middle half
+
+LEAST_COMPONENT = 0.01  # of the largest: both legs are kept, a cable is not
+LEAST_SHARE = 0.01  # a smaller mask has missed the body
+
+
+def tissue_mask(voxels: NDArray[Any]) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
+    """Return the mask of tissue on every stride-th voxel of each axis, and the strides.
+
+    Where nothing can be told apart from tissue (a cropped scan, an image of one texture) all of it is tissue.
+    """
+    stride = grid_stride(voxels.shape)
+    grid = _sampled(voxels, stride)
+    mask = _found(grid)
+    return (np.ones(grid.shape, bool) if mask is None else mask), stride
+
+
+def tissue_locations(data: NDArray[Any], seed: int, most: int = 10_000) -> NDArray[np.uint16]:
+    """Return distinct voxels (n, 3) that show tissue in any channel of data (c, x, y, z), in order.
+
+    Each point of the mask stands for the voxels between it and the next ones; any of them may be drawn.
+    """
+    if max(data.shape[1:]) > np.iinfo(np.uint16).max + 1:
+        raise ValueError(f"The image has the shape {data.shape[1:]}; an axis may have at most 65536 voxels.")
+    stride = grid_stride(data.shape[1:])
+    masks = [mask for channel in data if (mask := _found(_sampled(channel, stride))) is not None]
+    mask = (
+        np.any(masks, axis=0) if masks else np.ones([-(-n // s) for n, s in zip(data.shape[1:], stride, strict=True)])
+    )
+    return _spread(np.argwhere(mask), stride, data.shape[1:], seed, most).astype(np.uint16)
+
+
+def tissue_values(voxels: NDArray[Any], seed: int, most: int) -> NDArray[np.float32]:
+    """Return the values of at most so many distinct voxels that show tissue."""
+    mask, stride = tissue_mask(voxels)
+    locations = _spread(np.argwhere(mask), stride, voxels.shape, seed, most)
+    return np.asarray(voxels[tuple(locations.T)], dtype=np.float32)
+
+
+def grid_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the strides that leave at most GRID points an axis."""
+    return tuple(-(-n // GRID) for n in shape)
+
+
+def _sampled(voxels: NDArray[Any], stride: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.asarray(voxels[tuple(slice(None, None, s) for s in stride)], dtype=np.float32)
+
+
+def _found(grid: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """Return the mask, or None where tissue cannot be told from anything else."""
+    threshold = _threshold(grid)
+    if threshold is None:
+        return None
+    mask = _filled(_large_components(grid > threshold))
+    return mask if mask.mean() >= LEAST_SHARE else None
+
+
+def _threshold(grid: NDArray[np.float32]) -> float | None:
+    values = np.maximum(grid[np.isfinite(grid)], AIR)
+    if not values.size:
+        return None
+    values = values.clip(*np.percentile(values, TAILS))
+    if values.min() == values.max():
+        return None
+    otsu = float(threshold_otsu(values))
+    low, high = values[values <= otsu], values[values > otsu]
+    first, air, third = np.percentile(low, (25, 50, 75))
+    distance = np.median(high) - air
+    if third - first > MOST_SPREAD * distance:
+        return None
+    return float(min(otsu, air + max(TISSUE_BEGINS * distance, NOISE_REACHES * (third - first))))
+
+
+def _large_components(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    labels, _ = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= max(1, LEAST_COMPONENT * sizes.max()))[labels])
+
+
+def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill what is enclosed in a slice of any of the three axes: lungs are open to the air only through the throat."""
+    filled = mask.copy()
+    for axis in range(3):
+        within = np.moveaxis(ndimage.generate_binary_structure(3, 1), 0, axis).copy()
+        np.moveaxis(within, axis, 0)[[0, 2]] = False  # neighbours in the slice only
+        labels, count = ndimage.label(~mask, within)
+        open_to_border = np.zeros(count + 1, bool)
+        for other in {0, 1, 2} - {axis}:
+            for side in (0, -1):
+                open_to_border[np.take(labels, side, axis=other)] = True
+        open_to_border[0] = True
+        filled |= ~np.asarray(open_to_border[labels])
+    return filled
+
+
+def _spread(
+    points: NDArray[np.int64], stride: tuple[int, ...], shape: tuple[int, ...], seed: int, most: int
+) -> NDArray[np.int64]:
+    """Draw distinct voxels from the cells that begin at the points of the grid."""
+    rng = np.random.default_rng(seed)
+    wanted = min(most, len(points) * int(np.prod(stride)))
+    chosen = points[rng.choice(len(points), wanted, replace=wanted > len(points))] * stride
+    room = np.minimum(stride, np.asarray(shape) - chosen)
+    return np.unique(chosen + rng.integers(0, room), axis=0)
