@@ -1,0 +1,167 @@
+"""The report on an import: one page that needs nothing else, and a table for the terminal.
+
+Both hold neutral case names, numbers and file endings, and never a path: they may be shown to others.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from .report_data import AXES, ImportReport, Measures, dimensions, measure, shown
+from .report_figures import histograms, profile
+from .report_left_out import Group, common_endings, group_by_kind
+from .report_outliers import Outlier, find_outliers
+from .report_terminal import describe_import
+
+__all__ = ["ImportReport", "describe_import", "write_report"]
+
+# What keeps the page small and readable however large the archive is.
+MOST_THUMBNAILS = 60
+MOST_OUTLIERS = 12
+MOST_CHANNELS = 8
+MOST_BARS = 8
+MOST_NOTES = 10
+
+
+@dataclass(frozen=True)
+class Card:
+    """A figure with its title: either a drawing, or bars as (name, count, percent of the largest)."""
+
+    title: str
+    about: str
+    drawing: str = ""
+    bars: tuple[tuple[str, int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of the bar over all that was found."""
+
+    name: str
+    count: int
+    style: str
+    percent: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A case to be shown."""
+
+    case: str
+    data: str  # PNG, base64
+    shape: str
+    spacing: str
+
+
+def write_report(path: Path, report: ImportReport) -> None:
+    """Write the page, whole or not at all."""
+    template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["shown"] = shown
+    page = environment.from_string(template).render(_context(report))
+    aside = path.with_name(f"{path.name}.tmp")
+    aside.write_text(page, encoding="utf-8", newline="\n")
+    aside.replace(path)
+
+
+def _context(report: ImportReport) -> dict[str, Any]:
+    measures = measure(report)
+    groups = group_by_kind(report.quarantined)
+    outliers = find_outliers(report, measures)
+    named = outliers[:MOST_OUTLIERS]
+    pictures = _pictures(report)
+    notes = Counter(note for case in report.cases for note in dict.fromkeys(case.get("notes", ())))
+    return {
+        "report": report,
+        "parts": _parts(report, groups),
+        "images": len(report.cases) * len(report.channel_names),
+        "ignored": common_endings(report.ignored),
+        "voxels": float(measures.voxels.prod(axis=1).sum()),
+        "median": _medians(measures) if report.cases else None,
+        "cards": list(_cards(report, measures)) if report.cases else [],
+        "intensities": list(_intensities(report, measures)) if report.cases else [],
+        "pictures": list(pictures.values())[:MOST_THUMBNAILS],
+        "outliers": [(outlier, pictures.get(outlier.case)) for outlier in named],
+        "more_outliers": len(outliers) - len(named),
+        "aspects": _aspects(outliers),
+        "faults": [group for group in groups if not group.expected],
+        "expected": [group for group in groups if group.expected],
+        "notes": sorted(notes.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_NOTES],
+        "more_notes": max(0, len(notes) - MOST_NOTES),
+    }
+
+
+def _parts(report: ImportReport, groups: Sequence[Group]) -> list[Part]:
+    by_kind = {group.kind: group.count for group in groups}
+    counts = {
+        ("cases taken", "taken"): len(report.cases),
+        ("duplicates", "duplicates"): by_kind.pop("duplicate", 0),
+        ("in a protected dataset", "known"): by_kind.pop("known", 0),
+        ("other than volumes", "other"): sum(g.count for g in groups if g.expected and g.kind in by_kind),
+        ("refused", "faults"): sum(group.count for group in groups if not group.expected),
+    }
+    total = max(1, sum(counts.values()))
+    return [Part(name, count, style, 100 * count / total) for (name, style), count in counts.items() if count]
+
+
+def _medians(measures: Measures) -> dict[str, str]:
+    medians = {"spacing": measures.spacing, "voxels": measures.voxels, "extent": measures.extent}
+    return {name: " × ".join(shown(value) for value in np.median(values, axis=0)) for name, values in medians.items()}
+
+
+def _cards(report: ImportReport, measures: Measures) -> Iterator[Card]:
+    yield Card("Spacing", "mm per voxel, along each stored axis", _by_axis(measures.spacing, "mm"))
+    yield Card("Size in voxels", "along each stored axis", _by_axis(measures.voxels, "voxels"))
+    yield Card("Size in mm", "what the scan covers", _by_axis(measures.extent, "mm"))
+    facts = [channel for case in report.cases for channel in case["channels"]]
+    yield Card("Orientation", "of the stored axes", bars=_bars(Counter(fact["orientation"] for fact in facts)))
+    yield Card("Formats", "as the images were found", bars=_bars(Counter(case["format"] for case in report.cases)))
+    yield Card("Voxel types", "as stored", bars=_bars(Counter(fact["dtype"] for fact in facts)))
+
+
+def _intensities(report: ImportReport, measures: Measures) -> Iterator[Card]:
+    for channel, name in enumerate(report.channel_names[:MOST_CHANNELS]):
+        about = "within tissue: the median, and from the 0.5th to the 99.5th percentile; cases sorted by their median"
+        yield Card(f"Intensities of {name}", about, profile(measures.intensities[:, channel]))
+    rows = [("", 100 * measures.tissue[:, 0])]
+    yield Card(
+        "Tissue", "share of the voxels that are not air, in percent; crops are taken there", histograms(rows, "%")
+    )
+
+
+def _by_axis(values: NDArray[np.float64], unit: str) -> str:
+    return histograms([(name, values[:, axis]) for axis, name in enumerate(AXES)], unit)
+
+
+def _bars(counts: Counter[str]) -> tuple[tuple[str, int, float], ...]:
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    rest = sum(count for _, count in ordered[MOST_BARS:])
+    shown_bars = ordered[:MOST_BARS] + ([(f"{len(ordered) - MOST_BARS} others", rest)] if rest else [])
+    largest = max(count for _, count in shown_bars)
+    return tuple((name, count, 100 * count / largest) for name, count in shown_bars)
+
+
+def _pictures(report: ImportReport) -> dict[str, Picture]:
+    return {
+        case["case"]: Picture(
+            case["case"],
+            base64.b64encode(report.thumbnails[case["case"]]).decode("ascii"),
+            dimensions(case["shape"]),
+            dimensions(case["spacing"]),
+        )
+        for case in report.cases
+        if case["case"] in report.thumbnails
+    }
+
+
+def _aspects(outliers: Sequence[Outlier]) -> list[tuple[str, int]]:
+    return sorted(Counter(outlier.aspect for outlier in outliers).items())
