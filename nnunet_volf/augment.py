@@ -46,16 +46,36 @@ class Look:
     invert: bool = False
 
 
-def draw_window(rng: np.random.Generator, volume: Sequence[int], patch: Sequence[int], scale: Range) -> Window:
-    """Draw a crop of patch size times a factor per axis, cut to the volume, anywhere in it.
+def draw_window(
+    rng: np.random.Generator,
+    volume: Sequence[int],
+    patch: Sequence[int],
+    scale: Range,
+    around: Sequence[int] | None = None,
+) -> Window:
+    """Draw a crop of patch size times a factor per axis, cut to the volume, anywhere in it or anywhere around a voxel.
 
     An axis on which the patch is one voxel thick (2D data, kept as stacks of slices) stays one voxel thick.
     """
     factors = rng.uniform(*scale, size=len(patch)).tolist()
     wanted = (1 if p == 1 else max(1, int(p * f)) for p, f in zip(patch, factors, strict=True))
     size = tuple(min(w, v) for w, v in zip(wanted, volume, strict=True))
-    start = tuple(int(rng.integers(0, v - n, endpoint=True)) for v, n in zip(volume, size, strict=True))
-    return Window(start, size)
+    ends = [(0, v - n) for v, n in zip(volume, size, strict=True)]
+    return Window(draw_start(rng, ends, size, around), size)
+
+
+def draw_start(
+    rng: np.random.Generator, ends: Sequence[tuple[int, int]], size: Sequence[int], around: Sequence[int] | None
+) -> tuple[int, ...]:
+    """Draw where a crop starts, between the two ends of each axis; with `around`, it will hold that voxel.
+
+    Voxels of tissue drawn evenly, and crops drawn evenly around them, give each crop a chance in proportion to the
+    tissue in it. So there are no crops of air, and none is left out for having little tissue.
+    """
+    if around is not None:
+        holding = [(max(a, v - n + 1), min(b, v)) for (a, b), n, v in zip(ends, size, around, strict=True)]
+        ends = [pair if pair[0] <= pair[1] else end for pair, end in zip(holding, ends, strict=True)]
+    return tuple(int(rng.integers(low, high, endpoint=True)) for low, high in ends)
 
 
 def draw_apart(draw: Callable[[], Window], first: Window, patch: Sequence[int], minimum_distance: float) -> Window:

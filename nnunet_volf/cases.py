@@ -36,6 +36,15 @@ class CaseImage:
         """The spatial shape."""
         return tuple(self.array.shape[1:])
 
+    def draw_tissue(self, rng: np.random.Generator) -> tuple[int, ...] | None:
+        """Draw a voxel that shows tissue, or None where our preprocessing has not stored any."""
+        try:
+            stored = self.array.schunk.vlmeta[LOCATIONS_KEY]
+        except (AttributeError, KeyError):  # a numpy array, or preprocessed by nnU-Net
+            return None
+        locations = np.frombuffer(stored, dtype=np.uint16).reshape(-1, len(self.volume))
+        return tuple(locations[int(rng.integers(len(locations)))].tolist()) if len(locations) else None
+
     def read(self, window: Window) -> Tensor:
         """Return the crop (c, *window) as float32; what lies outside the volume is padded with 0, as nnU-Net does."""
         box = [[a, a + n] for a, n in zip(window.start, window.size, strict=True)]

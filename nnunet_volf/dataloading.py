@@ -12,8 +12,8 @@ from batchgenerators.dataloading.data_loader import DataLoader
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from nnunet_volf.augment import Window, draw_apart, draw_window
-from nnunet_volf.cases import UnlabeledCases
+from nnunet_volf.augment import Window, draw_apart, draw_start, draw_window
+from nnunet_volf.cases import CaseImage, UnlabeledCases
 from nnunet_volf.randomness import fresh_rng, sample_rng
 from nnunet_volf.settings import VolFSettings
 
@@ -87,7 +87,7 @@ class FusionLoader(DataLoader):
         """Return a crop, with the mask of what is not padding where crops may be padded, and where it was cut."""
         case = self.cases.open(identifier)
         for _ in range(REDRAWS):
-            window = self._draw_window(rng, case.volume, apart_from)
+            window = self._draw_window(rng, case, apart_from)
             crop = case.read(window)
             if crop.amax() > crop.amin():
                 break
@@ -98,13 +98,14 @@ class FusionLoader(DataLoader):
             parts = {name: part[:, 0] for name, part in parts.items()}
         return parts, window
 
-    def _draw_window(self, rng: np.random.Generator, volume: Sequence[int], apart_from: Window | None) -> Window:
+    def _draw_window(self, rng: np.random.Generator, case: CaseImage, apart_from: Window | None) -> Window:
         patch, settings = _deep(self.recipe.patch), self.recipe.settings
 
         def draw() -> Window:
+            tissue = case.draw_tissue(rng) if settings.crops == "tissue" else None
             if self.recipe.padded_crop is not None:
-                return draw_padded_window(rng, volume, _deep(self.recipe.padded_crop), patch)
-            return draw_window(rng, volume, patch, settings.scale)
+                return draw_padded_window(rng, case.volume, _deep(self.recipe.padded_crop), patch, tissue)
+            return draw_window(rng, case.volume, patch, settings.scale, tissue)
 
         return draw() if apart_from is None else draw_apart(draw, apart_from, patch, settings.minimum_distance)
 
@@ -123,18 +124,22 @@ def choose_partner(
 
 
 def draw_padded_window(
-    rng: np.random.Generator, volume: Sequence[int], crop: Sequence[int], patch: Sequence[int]
+    rng: np.random.Generator,
+    volume: Sequence[int],
+    crop: Sequence[int],
+    patch: Sequence[int],
+    around: Sequence[int] | None = None,
 ) -> Window:
     """Draw a crop as nnU-Net's loader does: larger than the patch, and reaching beyond the volume where it must.
 
     The crop may stick out by half of what it is larger than the patch, so that patches reach the border of the volume.
     """
-    start = []
+    ends = []
     for side, size, inner in zip(volume, crop, patch, strict=True):
         padding = max(size - inner, size - side)
         low, high = -padding // 2, side + padding // 2 + padding % 2 - size
-        start.append(int(rng.integers(low, max(low, high), endpoint=True)))
-    return Window(tuple(start), tuple(crop))
+        ends.append((low, max(low, high)))
+    return Window(draw_start(rng, ends, crop, around), tuple(crop))
 
 
 def inside_mask(window: Window, volume: Sequence[int]) -> Tensor:

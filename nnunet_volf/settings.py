@@ -20,6 +20,7 @@ PLANS_KEY = "volf"
 
 SCHEMES = ("grid", "boxes", "shuffle")
 PARTNERS = ("same", "other", "mixed")
+CROPS = ("tissue", "anywhere")
 AUGMENTATIONS = ("volf", "nnunet", "none")
 OPTIMIZERS = ("sgd", "adamw")
 
@@ -75,6 +76,9 @@ class VolFSettings:
     minimum_distance: float = (
         0.25  # same: between the crops' centres, in patch sides along the axis where it is largest
     )
+
+    # Where crops come from: around voxels of tissue that our preprocessing has stored, or anywhere in the volume.
+    crops: str = "tissue"
 
     # The augmentation of each of the two crops.
     augmentation: str = "volf"
@@ -158,6 +162,7 @@ _OPTIONAL = ("size_fraction", "boxes", "learning_rate")
 _CHOICES = {
     "scheme": SCHEMES,
     "partner": PARTNERS,
+    "crops": CROPS,
     "augmentation": AUGMENTATIONS,
     "optimizer": OPTIMIZERS,
 }
