@@ -38,7 +38,8 @@ def reoriented(volume: Volume) -> NDArray[Any]:
     """Return a view of the voxels whose axes (z, y, x) run up, back and left as nearly as they can."""
     nearest = nearest_axes(volume.direction)[::-1]
     flips = tuple(slice(None, None, sign) for _, sign in nearest)
-    return volume.voxels.transpose([2 - axis for axis, _ in nearest])[flips]
+    view: NDArray[Any] = volume.voxels.transpose([2 - axis for axis, _ in nearest])[flips]
+    return view
 
 
 def _slightly_turned(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -48,5 +49,5 @@ def _slightly_turned(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         turn[i, i] = turn[j, j] = np.cos(angle)
         turn[j, i] = np.sin(angle)
         turn[i, j] = -turn[j, i]
-        matrix = np.asarray(turn @ matrix)
-    return matrix
+        matrix = turn @ matrix
+    return np.asarray(matrix)

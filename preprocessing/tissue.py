@@ -45,10 +45,9 @@ def tissue_locations(data: NDArray[Any], seed: int, most: int = 10_000) -> NDArr
     if max(data.shape[1:]) > np.iinfo(np.uint16).max + 1:
         raise ValueError(f"The image has the shape {data.shape[1:]}; an axis may have at most 65536 voxels.")
     stride = grid_stride(data.shape[1:])
-    masks = [mask for channel in data if (mask := _found(_sampled(channel, stride))) is not None]
-    mask = (
-        np.any(masks, axis=0) if masks else np.ones([-(-n // s) for n, s in zip(data.shape[1:], stride, strict=True)])
-    )
+    found = [_found(_sampled(channel, stride)) for channel in data]
+    masks = [mask for mask in found if mask is not None] or [tissue_mask(data[0])[0]]
+    mask = np.any(masks, axis=0)
     return _spread(np.argwhere(mask), stride, data.shape[1:], seed, most).astype(np.uint16)
 
 
@@ -97,7 +96,7 @@ def _large_components(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     labels, _ = ndimage.label(mask)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return np.asarray((sizes >= max(1, LEAST_COMPONENT * sizes.max()))[labels])
+    return np.asarray((sizes >= max(1, LEAST_COMPONENT * sizes.max()))[labels], bool)
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -112,8 +111,8 @@ def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
             for side in (0, -1):
                 open_to_border[np.take(labels, side, axis=other)] = True
         open_to_border[0] = True
-        filled |= ~np.asarray(open_to_border[labels])
-    return filled
+        filled |= ~open_to_border[labels]
+    return np.asarray(filled, bool)
 
 
 def _spread(

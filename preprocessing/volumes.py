@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ _FINDERS: dict[str, Callable[[Path], VoxelBytes | None]] = {
 # Axes this far from perpendicular are taken as perpendicular: 100 mm along one then lean over by less than 9 mm. The
 # gantry of a CT is tilted further where it is tilted on purpose, and a scan sheared by that is not passed in silence.
 MOST_SHEAR = 5.0  # degrees
+# The note of a volume that had to be read without SimpleITK.
+REFUSED_BY_SIMPLEITK = "SimpleITK, and with it nnU-Net's usual reader, refuses this file"
+
 ROUNDING = 0.1  # degrees; headers written from single precision and rounded text stay far below
 
 
@@ -107,7 +111,7 @@ def _open(path: Path) -> tuple[VoxelBytes | None, _Header]:
         raise
     except Exception as error:
         raise _unreadable(FORMATS[ending]) from error
-    return place, _squeezed(header)
+    return place, _squeezed(header, place.sizes if place else header.sizes)
 
 
 def _check_content(path: Path) -> None:
@@ -134,13 +138,15 @@ def _unreadable(name: str) -> Refused:
 def _header(path: Path, name: str, place: VoxelBytes | None) -> _Header:
     if name == "NIfTI":
         _check_nifti(path)
+        if nifti_header(path)["sizeof_hdr"] != 348:  # NIfTI-2, which SimpleITK 2.5 does not know
+            return _nifti_by_nibabel(path)
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
         if name == "NIfTI" and "orthonormal" in str(error):
-            return _sheared_nifti(path)
+            return _nifti_by_nibabel(path)
         raise _unreadable(name) from error
     if reader.GetNumberOfComponents() != 1:
         raise _no_scalars(f"{reader.GetNumberOfComponents()} values")
@@ -172,8 +178,8 @@ def _check_nifti(path: Path) -> None:
         raise _no_scalars(f"{sizes[4]} values")
 
 
-def _sheared_nifti(path: Path) -> _Header:
-    """Take the grid of a NIfTI from its affine, as nibabel reads it, which ITK refuses if it is not orthonormal."""
+def _nifti_by_nibabel(path: Path) -> _Header:
+    """Take the grid of a NIfTI from its affine, as nibabel reads it, where SimpleITK refuses the file."""
     header = nifti_header(path)
     scale = {"meter": 1e3, "micron": 1e-3}.get(header.get_xyzt_units()[0], 1.0)
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(header.get_best_affine(), np.float64)  # RAS to ITK's LPS
@@ -185,7 +191,8 @@ def _sheared_nifti(path: Path) -> _Header:
             "The affine in its header does not span three dimensions.",
             "Repair the header, or remove the file.",
         )
-    return _perpendicular(header.get_data_shape(), spacing, affine[:3, 3] * scale, columns / spacing)
+    grid = _perpendicular(header.get_data_shape(), spacing, affine[:3, 3] * scale, columns / spacing)
+    return dataclasses.replace(grid, notes=(REFUSED_BY_SIMPLEITK, *grid.notes))
 
 
 def _perpendicular(
@@ -219,14 +226,14 @@ def _perpendicular(
     )
 
 
-def _squeezed(header: _Header) -> _Header:
-    """Drop axes of length 1 after the third; refuse what has fewer than three axes."""
+def _squeezed(header: _Header, stored: tuple[int, ...]) -> _Header:
+    """Drop axes of length 1 after the third, some of which ITK drops itself; refuse what has fewer than three axes."""
     sizes = header.sizes
     if len(sizes) < 3 or min(sizes[:3]) < 2:
         raise _flat(sizes)
-    if len(sizes) > 3 and math.prod(sizes[3:]) == 1:
-        note = f"an empty fourth axis was dropped: the file has the shape {list(sizes)}"
-        return _Header(sizes[:3], header.spacing, header.origin, header.direction, (*header.notes, note))
+    if len(stored) > 3 and math.prod(sizes[3:]) == 1:
+        note = f"empty axes after the third were dropped: the file has the shape {list(stored)}"
+        return dataclasses.replace(header, sizes=sizes[:3], notes=(*header.notes, note))
     return header
 
 
