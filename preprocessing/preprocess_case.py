@@ -1,0 +1,163 @@
+"""The voxels of one case as nnU-Net's preprocessing gives them for a plan, without what only labels need.
+
+nnU-Net crops to what is not zero, normalises and resamples; those steps are its own functions here. Left out are the
+resampling of an empty segmentation, the filling of holes in a mask that nothing reads, and copies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from numpy.typing import NDArray
+
+from .orientation import nearest_axes, reoriented
+from .refusals import Refused
+from .volumes import Volume, read_volume
+
+# What a preprocessor class may redefine; one that does is asked itself.
+_OWN_STEPS = ("run_case", "run_case_npy", "_normalize")
+
+# Asked for by nnU-Net's methods; without a segmentation nothing in it is used.
+_NO_LABELS: dict[str, Any] = {"labels": {"background": 0}, "channel_names": {}, "file_ending": ""}
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """The image (c, x, y, z), and where a normalisation used it the mask: 0 inside, -1 outside."""
+
+    data: NDArray[np.float32]
+    mask: NDArray[np.int8] | None
+
+
+def preprocess_case(images: Sequence[Path], plans: str, configuration: str) -> Preprocessed:
+    """Read, crop, normalise and resample the channels of a case.
+
+    Args:
+        images: one file a channel.
+        plans: the plans as JSON text, which a worker then parses only once.
+        configuration: its name in the plans.
+    """
+    plan, config, preprocessor = _managers(plans, configuration)
+    ours = all(getattr(type(preprocessor), step) is getattr(DefaultPreprocessor, step) for step in _OWN_STEPS)
+    masked = any(config.use_mask_for_norm)
+    with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints, also paths
+        if not ours:
+            data, mask, _ = preprocessor.run_case([str(i) for i in images], None, plan, config, _NO_LABELS)
+        else:
+            data, properties = read_images(images, plan.image_reader_writer_class())
+            if masked:
+                data, mask, _ = preprocessor.run_case_npy(data, None, properties, plan, config, _NO_LABELS)
+            else:
+                data, mask = _without_mask(data, properties["spacing"], plan, config, preprocessor), None
+    # One sum finds them all: a NaN or an infinity stays one in a sum, and float64 has room for any float32.
+    if not np.isfinite(data.sum(dtype=np.float64)):
+        raise Refused(
+            "non-finite",
+            "Its voxels are NaN or infinite after normalisation and resampling.",
+            "Look for NaN or infinite voxels in the image, and whether the plans' intensity statistics are numbers.",
+        )
+    return Preprocessed(np.asarray(data, dtype=np.float32), mask if masked else None)
+
+
+def target_shape(shape: Sequence[int], spacing: Sequence[float], plan: PlansManager, config: Any) -> tuple[int, ...]:
+    """Return the shape after resampling of an image (z, y, x), of which nothing is cropped."""
+    order = plan.transpose_forward
+    target = _target_spacing([spacing[i] for i in order], config)
+    new = compute_new_shape([shape[i] for i in order], [spacing[i] for i in order], target)
+    return tuple(int(n) for n in new)
+
+
+def read_images(images: Sequence[Path], reader: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Read the channels with nnU-Net's reader of the plan; what it cannot read, with ours."""
+    files = [str(image) for image in images]
+    try:
+        data, properties = reader.read_images(files)
+        if data.shape[0] == len(files) and data.ndim == 4:
+            return data, dict(properties)
+    except Exception:  # readers raise whatever their library does; ours says what is wrong
+        data = None
+    to_ras = type(reader).__name__.endswith("WithReorient")
+    volumes = [read_volume(image) for image in images]
+    volumes = [_to_ras(volume) for volume in volumes] if to_ras else volumes
+    first = volumes[0]
+    for number, volume in enumerate(volumes[1:], start=1):
+        if volume.voxels.shape != first.voxels.shape or not np.allclose(volume.spacing, first.spacing):
+            raise Refused(
+                "grids",
+                f"Channel {number} has {_grid(volume)}, channel 0 has {_grid(first)} (z, y, x).",
+                "Resample the channels of this subject onto one grid, or import them with that option.",
+            )
+    stacked = np.stack([volume.voxels for volume in volumes]).astype(np.float32)
+    return stacked, {"spacing": [float(s) for s in first.spacing[::-1]]}
+
+
+def _without_mask(
+    data: NDArray[np.float32], spacing: Sequence[float], plan: PlansManager, config: Any, preprocessor: Any
+) -> NDArray[np.float32]:
+    """Do what run_case_npy does. Views stay views until resampling: numpy's sums depend on the order in memory."""
+    order = plan.transpose_forward
+    data = np.asarray(data, dtype=np.float32).transpose([0] + [axis + 1 for axis in order])
+    before = [spacing[axis] for axis in order]
+
+    # nnU-Net fills the holes of this mask first, which changes its content but not its bounding box.
+    nonzero = data[0] != 0
+    for channel in data[1:]:
+        nonzero |= channel != 0
+    data = data[(slice(None), *bounding_box_to_slice(get_bbox_from_mask(nonzero)))]
+    del nonzero
+
+    target = _target_spacing(before, config)
+    shape = compute_new_shape(data.shape[1:], before, target)
+    if min(shape) < 1:
+        raise Refused(
+            "too-small",
+            f"Its {data.shape[1:]} voxels of {_millimetres(before)} would be {tuple(int(n) for n in shape)} at the "
+            f"plan's spacing of {_millimetres(target)}.",
+            "Check its spacing; a scan this thin holds nothing to learn from.",
+        )
+    # The normalisers of nnU-Net take a mask and read it only where the plan says so.
+    unread = np.broadcast_to(np.int8(0), (1, *data.shape[1:]))
+    data = preprocessor._normalize(data, unread, config, plan.foreground_intensity_properties_per_channel)
+    resample = config.resampling_fn_data
+    if "num_threads" in inspect.signature(resample).parameters:
+        resample = partial(resample, num_threads=1)  # the torch variant's 4 threads are for one process, not for many
+    return np.asarray(resample(data, shape, before, target))
+
+
+def _target_spacing(before: Sequence[float], config: Any) -> list[float]:
+    target = list(config.spacing)
+    return [before[0], *target] if len(target) < len(before) else target  # 2d leaves the distance of slices alone
+
+
+@lru_cache(maxsize=4)
+def _managers(plans: str, configuration: str) -> tuple[PlansManager, ConfigurationManager, DefaultPreprocessor]:
+    plan = PlansManager(json.loads(plans))
+    config = plan.get_configuration(configuration)
+    return plan, config, config.preprocessor_class(verbose=False)
+
+
+def _to_ras(volume: Volume) -> Volume:
+    """Turn the axes to run right, front and up as nearly as they can, as nnU-Net's reorienting readers do."""
+    left, back, up = (volume.spacing[axis] for axis, _ in nearest_axes(volume.direction))
+    return Volume(reoriented(volume)[:, ::-1, ::-1], (left, back, up))
+
+
+def _grid(volume: Volume) -> str:
+    return f"{volume.voxels.shape} voxels of {_millimetres(volume.spacing[::-1])}"
+
+
+def _millimetres(spacing: Sequence[float]) -> str:
+    return " x ".join(f"{s:.4g}" for s in spacing) + " mm"
