@@ -12,6 +12,7 @@ KIND_TITLES = {
     "duplicate": "Same voxels as another image",
     "duplicate-slices": "Several slices at one position",
     "empty": "Empty file",
+    "error": "An error nobody expected",
     "grids": "Channels on different grids",
     "incomplete": "Subject without all channels",
     "known": "Occurs in a protected dataset",
@@ -21,6 +22,7 @@ KIND_TITLES = {
     "no-pixels": "DICOM file without pixels",
     "non-finite": "NaN or infinite voxels",
     "one-slice": "A single slice",
+    "range": "Values beyond the number format",
     "spacing": "Spacing that cannot be true",
     "tilted": "Tilted gantry",
     "timeout": "Took too long to read",
@@ -28,6 +30,7 @@ KIND_TITLES = {
     "truncated": "Cut off",
     "uneven-slices": "Uneven slice positions",
     "unreadable": "Cannot be read",
+    "unwritable": "Not written correctly",
     "worker": "The process reading it died",
 }
 

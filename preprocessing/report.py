@@ -16,7 +16,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from .report_data import AXES, ImportReport, Measures, dimensions, measure, shown
+from .report_data import AXES, ImportReport, Measures, measure, shown, sides
 from .report_figures import histograms, profile
 from .report_left_out import Group, common_endings, group_by_kind
 from .report_outliers import Outlier, find_outliers
@@ -26,7 +26,7 @@ __all__ = ["ImportReport", "describe_import", "write_report"]
 
 # What keeps the page small and readable however large the archive is.
 MOST_THUMBNAILS = 60
-MOST_OUTLIERS = 12
+MOST_OUTLIERS = 4  # in each of spacing, size and intensity
 MOST_CHANNELS = 8
 MOST_BARS = 8
 MOST_NOTES = 10
@@ -77,7 +77,7 @@ def _context(report: ImportReport) -> dict[str, Any]:
     measures = measure(report)
     groups = group_by_kind(report.quarantined)
     outliers = find_outliers(report, measures)
-    named = outliers[:MOST_OUTLIERS]
+    named = _named(outliers)
     pictures = _pictures(report)
     notes = Counter(note for case in report.cases for note in dict.fromkeys(case.get("notes", ())))
     return {
@@ -89,6 +89,7 @@ def _context(report: ImportReport) -> dict[str, Any]:
         "median": _medians(measures) if report.cases else None,
         "cards": list(_cards(report, measures)) if report.cases else [],
         "intensities": list(_intensities(report, measures)) if report.cases else [],
+        "more_channels": max(0, len(report.channel_names) - MOST_CHANNELS),
         "pictures": list(pictures.values())[:MOST_THUMBNAILS],
         "outliers": [(outlier, pictures.get(outlier.case)) for outlier in named],
         "more_outliers": len(outliers) - len(named),
@@ -115,7 +116,7 @@ def _parts(report: ImportReport, groups: Sequence[Group]) -> list[Part]:
 
 def _medians(measures: Measures) -> dict[str, str]:
     medians = {"spacing": measures.spacing, "voxels": measures.voxels, "extent": measures.extent}
-    return {name: " × ".join(shown(value) for value in np.median(values, axis=0)) for name, values in medians.items()}
+    return {name: sides(np.median(values, axis=0)) for name, values in medians.items()}
 
 
 def _cards(report: ImportReport, measures: Measures) -> Iterator[Card]:
@@ -129,13 +130,16 @@ def _cards(report: ImportReport, measures: Measures) -> Iterator[Card]:
 
 
 def _intensities(report: ImportReport, measures: Measures) -> Iterator[Card]:
+    """Yield three figures a channel: a row of the page."""
     for channel, name in enumerate(report.channel_names[:MOST_CHANNELS]):
-        about = "within tissue: the median, and from the 0.5th to the 99.5th percentile; cases sorted by their median"
-        yield Card(f"Intensities of {name}", about, profile(measures.intensities[:, channel]))
-    rows = [("", 100 * measures.tissue[:, 0])]
-    yield Card(
-        "Tissue", "share of the voxels that are not air, in percent; crops are taken there", histograms(rows, "%")
-    )
+        values = measures.intensities[:, channel]
+        about = "median and 0.5th to 99.5th percentile within tissue; cases sorted by median"
+        yield Card(f"{name}, case by case", about, profile(values))
+        rows = [(percentile, values[:, n]) for n, percentile in enumerate(("0.5", "50", "99.5"))]
+        about = "how the 0.5th, 50th and 99.5th percentile within tissue differ between cases"
+        yield Card(f"{name}, by percentile", about, histograms(rows, ""))
+        about = "percent of the voxels that are not air; crops are taken there"
+        yield Card(f"{name}, tissue", about, histograms([("", 100 * measures.tissue[:, channel])], "%"))
 
 
 def _by_axis(values: NDArray[np.float64], unit: str) -> str:
@@ -155,12 +159,18 @@ def _pictures(report: ImportReport) -> dict[str, Picture]:
         case["case"]: Picture(
             case["case"],
             base64.b64encode(report.thumbnails[case["case"]]).decode("ascii"),
-            dimensions(case["shape"]),
-            dimensions(case["spacing"]),
+            sides(case["shape"][::-1]),
+            sides(case["spacing"][::-1]),
         )
         for case in report.cases
         if case["case"] in report.thumbnails
     }
+
+
+def _named(outliers: Sequence[Outlier]) -> list[Outlier]:
+    """Return those furthest from the others in each aspect, so that none crowds out the others."""
+    aspects = dict.fromkeys(outlier.aspect for outlier in outliers)
+    return [o for aspect in aspects for o in [o for o in outliers if o.aspect == aspect][:MOST_OUTLIERS]]
 
 
 def _aspects(outliers: Sequence[Outlier]) -> list[tuple[str, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,9 +71,9 @@ def shown(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def dimensions(values: Sequence[float]) -> str:
-    """Return ``512 × 512 × 96`` for a shape or spacing that is stored as z, y, x."""
-    return " × ".join(shown(value) for value in reversed(values))
+def sides(values: Iterable[float]) -> str:
+    """Return three sides as they are read: 512 by 512 by 96, with the sign for "times" between them."""
+    return " \N{MULTIPLICATION SIGN} ".join(shown(value) for value in values)
 
 
 def _array(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .report_data import shown
 
 _WIDTH = 340
-_LEFT, _RIGHT = 20, 262  # the plot's part of the width: names before it, numbers after it
+_LEFT, _RIGHT = 30, 262  # the plot's part of the width: names before it, numbers after it
 _ROW, _BAR = 46, 34
 _BINS = 36
 # Above this ratio of largest to smallest, a linear axis would press most cases into one bar.
@@ -45,15 +45,15 @@ class _Axis:
         return (np.geomspace if self.logarithmic else np.linspace)(self.low, self.high, _BINS + 1)
 
     def ticks(self) -> list[float]:
-        """Round numbers within the axis, five at most."""
+        """Round numbers within the axis, six at most."""
         if self.logarithmic:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             ticks = [mantissa * 10.0**power for power in powers for mantissa in (1, 2, 5)]
         else:
-            step = _round_step((self.high - self.low) / 4)
+            step = _round_step((self.high - self.low) / 3)
             ticks = [k * step for k in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
         inside = [tick for tick in ticks if self.low <= tick <= self.high]
-        return inside[:: max(1, math.ceil(len(inside) / 5))]
+        return inside[:: max(1, math.ceil(len(inside) / 6))]
 
     def _bent(self, values: NDArray[np.float64] | float) -> NDArray[np.float64]:
         return np.log(values) if self.logarithmic else np.asarray(values, float)
@@ -62,14 +62,14 @@ class _Axis:
 def histograms(rows: Sequence[tuple[str, NDArray[np.float64]]], unit: str) -> str:
     """Draw one histogram a row over a shared axis, with the median marked, and the range beside it."""
     axis = _axis_for(np.concatenate([values for _, values in rows]), _LEFT, _RIGHT)
-    parts = [_histogram_row(name, values, axis, unit, _ROW * n) for n, (name, values) in enumerate(rows)]
     bottom = _ROW * len(rows)
+    parts = []
     for tick in axis.ticks():
         x = float(axis.at(tick))
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="2" y2="{bottom - 4}"/>')
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 8}">{shown(tick)}</text>')
-    parts.append(f'<text class="unit" x="{_RIGHT + 12}" y="{bottom + 8}">{escape(unit)}</text>')
-    return _picture(parts, bottom + 14, f"Histograms in {unit}")
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 9}">{shown(tick)}</text>')
+    parts += [_histogram_row(name, values, axis, unit, _ROW * n) for n, (name, values) in enumerate(rows)]
+    return _picture(parts, bottom + 14, f"Histograms in {unit}" if unit else "Histograms")
 
 
 def profile(intensities: NDArray[np.float64]) -> str:
@@ -111,7 +111,7 @@ def _histogram_row(name: str, values: NDArray[np.float64], axis: _Axis, unit: st
         )
     median = float(np.median(values))
     at = float(axis.at(median))
-    span = f"{shown(values.min())} – {shown(values.max())}" if values.min() < values.max() else "in all cases"
+    span = f"{shown(values.min())} to {shown(values.max())}" if values.min() < values.max() else "in all cases"
     return (
         f'<text class="name" x="0" y="{base - 4}">{escape(name)}</text>'
         f'<line class="base" x1="{_LEFT}" x2="{_RIGHT}" y1="{base}" y2="{base}"/>{"".join(bars)}'
@@ -136,9 +136,10 @@ def _padded(low: float, high: float) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _round_step(step: float) -> float:
-    power: float = 10.0 ** math.floor(math.log10(step))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * 0.999)
+def _round_step(most: float) -> float:
+    """Return the largest of 1, 2, 5, 10, 20, 50, ... that is not above `most`."""
+    power: float = 10.0 ** math.floor(math.log10(most))
+    return max(factor * power for factor in (1, 2, 5) if factor == 1 or factor * power <= most)
 
 
 def _points(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:

@@ -16,9 +16,13 @@ _LONGEST = 240  # characters of a reason
 _DICOM = (".dcm", ".ima", ".dicom")
 # An ending can be part of a name ("scan.smith"), so only endings that everybody uses are shown.
 _COMMON = frozenset(
-    ".bak .bval .bvec .bz2 .csv .db .dcmdir .doc .docx .gif .gz .htm .html .ini .jpeg .jpg .json .lnk .log .m .mat .md "
-    ".mgh .npy .npz .pdf .pkl .png .ppt .pptx .ps .py .rar .raw .rtf .sh .svg .tar .tif .tiff .tmp .tsv .txt .url .xls "
-    ".xlsx .xml .yaml .yml .zip".split()
+    f".{ending}"
+    for ending in (
+        *("bak", "bz2", "db", "gz", "ini", "lnk", "log", "rar", "tar", "tmp", "zip"),
+        *("csv", "doc", "docx", "htm", "html", "md", "pdf", "ppt", "pptx", "rtf", "txt", "tsv", "xls", "xlsx"),
+        *("bval", "bvec", "json", "m", "mat", "mgh", "npy", "npz", "pkl", "py", "raw", "sh", "xml", "yaml", "yml"),
+        *("gif", "jpeg", "jpg", "png", "ps", "svg", "tif", "tiff", "url"),
+    )
 )
 _NO_ENDING = "no ending"
 OTHER_ENDINGS = "other endings"
@@ -80,12 +84,10 @@ def _ending(item: str) -> str:
 
 
 def _without_item(line: Quarantined) -> str:
-    """Return the reason without the item's name, should a library's message have brought it in."""
-    name = re.split(r"[/\\]", line.item)[-1]
-    reason = line.reason
-    for text in (line.item, name, name.removesuffix(ending_of(name))):
-        if text:
-            reason = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", "the file", reason)
+    """Return the reason without what a library's message may have brought in: a name, or text of a header."""
+    reason = line.reason if line.kind != "error" else f"{line.reason.split(':')[0].rstrip('.')}."
+    for text in (line.item, re.split(r"[/\\]", line.item)[-1]):
+        reason = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", "the file", reason) if text else reason
     return reason
 
 

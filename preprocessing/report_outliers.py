@@ -38,7 +38,7 @@ def find_outliers(report: ImportReport, measures: Measures) -> list[Outlier]:
     worst = scores.argmax(axis=1)
     outliers = [
         Outlier(report.cases[n]["case"], features[worst[n]].aspect, features[worst[n]].describe(n), scores[n, worst[n]])
-        for n in np.flatnonzero(scores.max(axis=1) > THRESHOLD)
+        for n in np.flatnonzero(scores.max(axis=1) > THRESHOLD).tolist()
     ]
     return sorted(outliers, key=lambda outlier: (-outlier.score, outlier.case))
 
@@ -54,7 +54,8 @@ class _Feature:
     def scores(self) -> NDArray[np.float64]:
         values = np.log(np.maximum(self.values, 1e-9)) if self.scale is None else self.values / self.scale
         distance = np.abs(values - np.median(values))
-        return distance / max(_NORMAL * float(np.median(distance)), _LEAST)
+        scores: NDArray[np.float64] = np.round(distance / max(_NORMAL * float(np.median(distance)), _LEAST), 6)
+        return scores
 
     def describe(self, number: int) -> str:
         median = shown(float(np.median(self.values)))
@@ -62,8 +63,10 @@ class _Feature:
 
 
 def _features(report: ImportReport, measures: Measures) -> Iterator[_Feature]:
+    # A wrong spacing makes a wrong size of the same score: the first one named is the cause.
     for axis, name in enumerate(AXES):
         yield _Feature("spacing", f"spacing along {name}", " mm", measures.spacing[:, axis])
+    for axis, name in enumerate(AXES):
         yield _Feature("size", f"size along {name}", " mm", measures.extent[:, axis])
     for channel, name in enumerate(report.channel_names):
         low, median, high = measures.intensities[:, channel].T

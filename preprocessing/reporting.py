@@ -1,0 +1,64 @@
+"""From what an import did to its report: on the screen, and as a page in the dataset's folder."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from pathlib import Path
+
+from .archive import Imported
+from .outputs import manifest_entry
+from .report import ImportReport, describe_import, write_report
+from .request import Request
+from .sources import Found
+from .volumes import FORMATS, ending_of
+
+PAGE = "import_report.html"
+
+
+def describe_found(found: Found, request: Request) -> str:
+    """Say what a source holds and where it will go, before anything is looked into."""
+    counts = ", ".join(f"{count:,} {name}" for name, count in _formats(found).items()) or "no images"
+    ignored = ", ".join(f"{count:,} {ending}" for ending, count in found.ignored.most_common(5))
+    lines = [f"{request.source}: {counts}" + (f"; not looked at: {ignored}" if ignored else "")]
+    rules = ", ".join(rule.name + (f" ({rule.pattern})" if rule.pattern else "") for rule in request.policy.channels)
+    lines.append(f"into {request.dataset}, as {rules}, with {request.workers} workers")
+    if request.protected and not request.keep_known:
+        lines.append(f"images that occur in dataset {', '.join(request.protected)} are left out")
+    return "\n".join(lines)
+
+
+def report(imported: Imported, request: Request, next_command: str) -> str:
+    """Write the page and return the table for the screen."""
+    content = ImportReport(
+        dataset=imported.folder.name,
+        source=_kind(request.source),
+        channel_names=request.channels,
+        found=_formats(imported.found),
+        ignored=imported.found.ignored,
+        cases=[manifest_entry(case) for case in imported.cases],
+        added=imported.new,
+        quarantined=imported.quarantined,
+        thumbnails={case: base64.b64decode(picture) for case, picture in imported.pictures.items()},
+        next_command=next_command,
+    )
+    page = imported.folder / PAGE
+    write_report(page, content)
+    lines = [describe_import(content), "", f"report:     {page}"]
+    if imported.quarantined:
+        lines.insert(-1, f"quarantine: {imported.folder / 'import' / 'quarantine.csv'}")
+    return "\n".join(lines)
+
+
+def _formats(found: Found) -> dict[str, int]:
+    names = ("DICOM folders" if item.dicom else FORMATS[ending_of(item.path)] for item in found.items)
+    return dict(Counter(names).most_common())
+
+
+def _kind(source: str) -> str:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return "a folder"
+    if path.is_file():
+        return "a table" if path.suffix.lower() in (".csv", ".tsv", ".json") else "a file"
+    return "an nnU-Net dataset" if source.isalnum() or source.startswith("Dataset") else "a pattern"
