@@ -1,0 +1,118 @@
+"""Stored values of DICOM frames, before any scaling: what is not compressed by pydicom, the rest by GDCM.
+
+GDCM reads each compressed frame from a file of its own that holds nothing but pixels. Left to read the series itself,
+it would scale all frames like the first one, and round them to the first one's type.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import SimpleITK
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID, SecondaryCaptureImageStorage
+
+from .dicom_headers import quiet_pydicom
+from .refusals import Refused
+
+_FORMAT_TAGS = [
+    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel",
+    "PhotometricInterpretation",
+]  # fmt: skip
+_NO_UID = UID("2.25.1")  # a UID is mandatory in the file that GDCM is given; this one is of no image
+
+_TRUNCATED = "Copy or export the series again; the other files of the series may be whole."
+
+
+def read_frames(path: str, numbers: Sequence[int]) -> Iterator[NDArray[Any]]:
+    """Yield the stored values (rows, columns) of some frames of a file, in rising order of their numbers."""
+    with _explained(path):
+        dataset = pydicom.dcmread(path, specific_tags=[*_FORMAT_TAGS, "NumberOfFrames", "PixelData"])
+        if "PixelData" not in dataset:
+            raise Refused("truncated", "A file ends within its pixels, or has none.", _TRUNCATED)
+        encapsulated = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+        frames = (_compressed if encapsulated else _plain)(dataset, set(numbers))
+    for _ in range(len(set(numbers))):
+        with _explained(path):
+            frame = next(frames)
+        yield frame
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Turn what decoders raise into a refusal; some of their messages quote the header, and are not repeated."""
+    try:
+        with quiet_pydicom():
+            yield
+    except (Refused, MemoryError):
+        raise
+    except Exception as error:
+        raise Refused(
+            "unreadable",
+            f"The pixels of a slice cannot be decoded ({type(error).__name__}; {_encoding(path)}).",
+            "Copy or export the series again, uncompressed if possible.",
+        ) from None
+
+
+def _plain(dataset: Dataset, numbers: set[int]) -> Iterator[NDArray[Any]]:
+    count = int(dataset.get("NumberOfFrames") or 1)
+    expected = dataset.Rows * dataset.Columns * count * dataset.BitsAllocated // 8
+    if len(dataset.PixelData) < expected:
+        raise Refused(
+            "truncated", f"A file holds {len(dataset.PixelData)} bytes of pixels instead of {expected}.", _TRUNCATED
+        )
+    decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+    for number in sorted(numbers):
+        yield decoder.as_array(dataset, index=number, raw=True)[0]
+
+
+def _compressed(dataset: Dataset, numbers: set[int]) -> Iterator[NDArray[Any]]:
+    count = int(dataset.get("NumberOfFrames") or 1)
+    with tempfile.TemporaryDirectory() as folder:
+        number = -1
+        for number, frame in enumerate(generate_frames(dataset.PixelData, number_of_frames=count)):
+            if number in numbers:
+                yield _decode(dataset, frame, Path(folder) / "frame.dcm")
+    raise Refused("truncated", f"A file holds {number + 1} frames instead of {count}.", _TRUNCATED)
+
+
+def _decode(dataset: Dataset, frame: bytes, path: Path) -> NDArray[Any]:
+    alone = Dataset()
+    alone.file_meta = FileMetaDataset()
+    alone.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    alone.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    alone.file_meta.MediaStorageSOPInstanceUID = _NO_UID
+    alone.SOPClassUID = SecondaryCaptureImageStorage
+    alone.SOPInstanceUID = _NO_UID
+    for tag in _FORMAT_TAGS:
+        setattr(alone, tag, dataset[tag].value)
+    alone.PixelData = encapsulate([frame])
+    alone["PixelData"].VR = "OB"
+    alone.save_as(path, enforce_file_format=True)
+    voxels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path), imageIO="GDCMImageIO"))
+    if voxels.shape != (1, dataset.Rows, dataset.Columns):
+        raise Refused(
+            "unreadable",
+            f"A slice was decoded to {voxels.shape} instead of (1, {dataset.Rows}, {dataset.Columns}).",
+            "Export the series again, uncompressed if possible.",
+        )
+    return np.asarray(voxels[0])
+
+
+def _encoding(path: str) -> str:
+    """Name how a file is encoded, if DICOM has a name for it."""
+    try:
+        with quiet_pydicom():
+            uid = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows"]).file_meta.TransferSyntaxUID
+        return str(uid.name) if uid.type == "Transfer Syntax" else "an unknown transfer syntax"
+    except Exception:
+        return "an unknown transfer syntax"
