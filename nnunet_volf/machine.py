@@ -41,6 +41,15 @@ def usable_memory(root: Path = _ROOT, installed: int | None = None) -> Limit | N
     return min(limits, key=lambda limit: limit.value, default=None)
 
 
+def available_memory(root: Path = _ROOT) -> int | None:
+    """Return the memory in bytes that new processes could take now without swapping, or None where nobody tells."""
+    fields = dict(line.split(":", 1) for line in _read(root / "proc" / "meminfo").splitlines() if ":" in line)
+    free = fields.get("MemAvailable", "").strip().removesuffix(" kB")
+    limits = [limit.value for limit in (usable_memory(root),) if limit is not None]
+    limits += [int(free) * 1024] if free.isdecimal() else []
+    return min(limits, default=None)
+
+
 def free_shared_memory(root: Path = _ROOT) -> int | None:
     """Return the free bytes of /dev/shm, through which loader workers hand over batches; None without one."""
     folder = root / "dev" / "shm"

@@ -17,6 +17,9 @@ from nnunet_volf.settings import PLANS_KEY, VolFSettings
 DEFAULT_PLANS = "nnUNetPlans"
 OUR_PLANS = "VolFPlans"
 
+# In plans that were carried over: the dataset and plans that the pretrained weights are for.
+TARGET_KEY = "volf_target"
+
 
 @dataclass(frozen=True)
 class PlannedDataset:
@@ -42,13 +45,20 @@ class PlannedDataset:
         parent = own.get("inherits_from")
         return {**self.configuration(parent), **own} if parent else dict(own)
 
+    def channel_names(self) -> dict[str, str]:
+        """Return the names of the channels by number, from dataset.json."""
+        description = json.loads((self.folder / "dataset.json").read_text(encoding="utf-8"))
+        names: dict[str, str] = description.get("channel_names") or description["modality"]
+        return names
+
     def settings(self, configuration: str, overrides: Mapping[str, Any] | None = None) -> VolFSettings:
         """Return the settings in force for a configuration."""
         return VolFSettings.from_mapping({**self.configuration(configuration).get(PLANS_KEY, {}), **(overrides or {})})
 
     def pretrain_command(self, configuration: str, plans_name: str) -> str:
-        """Return the command that pretrains on this dataset."""
-        return f"nnUNetv2_train {self.number} {configuration} 0 -p {plans_name} -tr nnUNetTrainerVolF"
+        """Return the command that pretrains on this dataset; an archive without labels needs no folds."""
+        fold = 0 if (self.folder / "gt_segmentations").is_dir() else "all"
+        return f"nnUNetv2_train {self.number} {configuration} {fold} -p {plans_name} -tr nnUNetTrainerVolF"
 
 
 def dataset_number(name: str) -> int:

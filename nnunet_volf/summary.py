@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_volf.plans import dataset_number
+from nnunet_volf.plans import TARGET_KEY, dataset_number
 from nnunet_volf.scoring import FusionScores
 from nnunet_volf.settings import VolFSettings
 
@@ -42,7 +43,19 @@ def _numbers(values: Sequence[float]) -> list[float | None]:
     return [None if math.isnan(value) else value for value in values]
 
 
-def fine_tune_command(dataset_name: str, configuration: str, plans_name: str, checkpoint: Path) -> str:
-    """Return the command that fine-tunes encoder and decoder from a checkpoint."""
-    number = dataset_number(dataset_name)
-    return f"nnUNetv2_train {number} {configuration} 0 -p {plans_name} -pretrained_weights {checkpoint}"
+def fine_tune_commands(plans: Mapping[str, Any], configuration: str, checkpoint: Path) -> list[str]:
+    """Return the commands that fine-tune encoder and decoder from a checkpoint: on the dataset that the plans are for.
+
+    An archive that was planned by itself is for any dataset, which then takes over the archive's plans.
+    """
+    name, weights = plans["plans_name"], shlex.quote(str(checkpoint))
+    if TARGET_KEY in plans and plans[TARGET_KEY] is None:
+        source = dataset_number(plans["dataset_name"])
+        return [
+            f"nnUNetv2_move_plans_between_datasets -s {source} -t DATASET -sp {name} -tp {name}",
+            f"nnUNetv2_preprocess -d DATASET -plans_name {name} -c {configuration}",
+            f"nnUNetv2_train DATASET {configuration} 0 -p {name} -pretrained_weights {weights}",
+        ]
+    target = plans.get(TARGET_KEY, plans)
+    number = dataset_number(target["dataset_name"])
+    return [f"nnUNetv2_train {number} {configuration} 0 -p {target['plans_name']} -pretrained_weights {weights}"]

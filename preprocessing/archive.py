@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,20 +26,18 @@ from .converted import remove_unfinished
 from .imported import MANIFEST, raw_folder
 from .intake import IntakeTask, take_in
 from .journal import Journal
+from .kinds import EXPECTED_KINDS
 from .outputs import write_dataset_json, write_manifest, write_quarantine
 from .parallel import run_parallel
 from .progress import show
 from .protected import known_contents
 from .refusals import Quarantined, Refused
-from .request import Request
+from .request import SOURCES, Request
 from .sources import Found, find
 from .worklist import PICTURES, worklist
 
 # An import stops when more than a share of the images is refused, but not before this many have been looked at.
 LEAST_LOOKED_AT = 20
-
-# Kinds that are no fault of an archive: every DICOM study holds some.
-EXPECTED = frozenset({"localizer", "derived", "one-slice", "no-pixels", "duplicate", "known"})
 
 _OTHER_KEYS = ("known:", "align:", "series:")  # of what the journal holds beside looks at images
 
@@ -89,6 +88,14 @@ def _check_origin(request: Request, folder: Path) -> None:
         )
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(f"{now}\n", encoding="utf-8")
+    _remember_source(folder / SOURCES, str(Path(request.source).expanduser().absolute()))
+
+
+def _remember_source(path: Path, source: str) -> None:
+    """Note where the images come from, so that the next import from there finds the dataset by itself."""
+    known = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    if source not in known:
+        path.write_text("\n".join([*known, source]) + "\n", encoding="utf-8")
 
 
 def _import(request: Request, found: Found, folder: Path) -> Imported:
@@ -117,13 +124,14 @@ def _look(journal: Journal, tasks: Sequence[IntakeTask], request: Request, folde
     running = run_parallel(
         take_in, tasks, workers=request.workers, memory_of=memory_of, memory=request.memory, preload=_PRELOAD
     )
-    for number, done in enumerate(show(running, len(tasks), "Looking at images"), start=1):
-        result = done.result if done.failure is None else _died(done.task, done.failure)
-        journal.write(done.task.key, done.task.signature, result)
-        faults = [line["kind"] for line in result["quarantined"] if line["kind"] not in EXPECTED]
-        refused.update(faults[:1] if not result["images"] else ())
-        if number >= LEAST_LOOKED_AT and refused.total() > request.most_refused * number:
-            raise _too_many(journal, refused, number, request, folder)
+    with closing(show(running, len(tasks), "Looking at images")) as shown:
+        for number, done in enumerate(shown, start=1):
+            result = done.result or _died(done.task, done.failure)
+            journal.write(done.task.key, done.task.signature, result)
+            faults = [line["kind"] for line in result["quarantined"] if line["kind"] not in EXPECTED_KINDS]
+            refused.update(faults[:1] if not result["images"] else ())
+            if number >= LEAST_LOOKED_AT and refused.total() > request.most_refused * number:
+                raise _too_many(journal, refused, number, request, folder)
 
 
 _PRELOAD = ("nnunet_volf.preprocessing.intake",)
@@ -135,19 +143,22 @@ def memory_of(task: IntakeTask) -> int:
     return 8 * sum(sizes) + (200 << 20)
 
 
-def _died(task: IntakeTask, refused: Refused) -> dict[str, Any]:
+def _died(task: IntakeTask, refused: Refused | None) -> dict[str, Any]:
+    assert refused is not None  # what has no result has a failure
     line = Quarantined(task.name, "read", refused.kind, refused.reason, refused.advice)
     return {"images": [], "quarantined": [vars(line)]}
 
 
 def _too_many(journal: Journal, refused: Counter[str], number: int, request: Request, folder: Path) -> DataError:
     table = folder / "import" / "quarantine.csv"
-    write_quarantine(table, (Quarantined(**line) for key in journal for line in journal.read(key).get("quarantined", [])))
+    write_quarantine(
+        table, (Quarantined(**line) for key in journal for line in journal.read(key).get("quarantined", []))
+    )
     kinds = ", ".join(f"{count} {kind}" for kind, count in refused.most_common())
     return DataError(
         f"{refused.total()} of the first {number} images were refused ({kinds}), more than the share of "
-        f"{request.most_refused:g} that --most-refused allows. The reasons are in {table}. If the archive is like that, "
-        "run the same command with --most-refused 1: what has been looked at is kept."
+        f"{request.most_refused:g} that --most-refused allows. The reasons are in {table}. If the archive is like "
+        "that, run the same command with --most-refused 1: what has been looked at is kept."
     )
 
 

@@ -47,7 +47,9 @@ def group(images: Iterable[Image], channels: Sequence[str]) -> tuple[list[Subjec
         if image["channel"] not in taken:
             taken[image["channel"]] = image
         elif _content(image) != _content(taken[image["channel"]]):
-            reason = f"Its subject has another image of channel {channels[image['channel']]}, which comes first by name."
+            reason = (
+                f"Its subject has another image of channel {channels[image['channel']]}, which comes first by name."
+            )
             advice = "Use a narrower pattern (--channels NAME=PATTERN), or name subjects and channels in a table."
             quarantined.append(Quarantined(image["name"], "compare", "ambiguous", reason, advice))
         else:
@@ -65,9 +67,7 @@ def group(images: Iterable[Image], channels: Sequence[str]) -> tuple[list[Subjec
     return sorted(subjects, key=lambda subject: subject.name), quarantined
 
 
-def leave_out(
-    subjects: Sequence[Subject], known: Mapping[str, str]
-) -> tuple[list[Subject], list[Quarantined]]:
+def leave_out(subjects: Sequence[Subject], known: Mapping[str, str]) -> tuple[list[Subject], list[Quarantined]]:
     """Leave out subjects of which an image occurs in a protected dataset; `known` maps contents to where they occur."""
     kept, quarantined = [], []
     for subject in subjects:

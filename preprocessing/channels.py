@@ -43,12 +43,14 @@ def parse_channels(arguments: Sequence[str]) -> tuple[ChannelRule, ...]:
     return tuple(rules)
 
 
-def place(rules: Sequence[ChannelRule], name: str, subject: str | None = None, channel: str | None = None) -> Place | None:
+def place(
+    rules: Sequence[ChannelRule], name: str, subject: str | None = None, channel: str | None = None
+) -> Place | None:
     """Return where an image of this name belongs, or None if it is of no channel.
 
-    What a table says about subject and channel comes first. A pattern without a slash is matched against the file's name,
-    and the subject is its folder with what the wildcards stand for; one with slashes is matched against the end of
-    the path, and the subject is what its wildcards stand for, with the folders before. Case does not matter.
+    What a table says about subject and channel comes first. A pattern without a slash is matched against the file's
+    name, and the subject is its folder with what the wildcards stand for; one with slashes is matched against the end
+    of the path, and the subject is what its wildcards stand for, with the folders before. Case does not matter.
     """
     if channel is not None and any(rule.name.lower() == channel.lower() for rule in rules):
         number = [rule.name.lower() for rule in rules].index(channel.lower())

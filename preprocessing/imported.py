@@ -51,6 +51,13 @@ def raw_folder() -> Path:
     return Path(root)
 
 
+def dataset_folders() -> list[str]:
+    """Return the names of all datasets that nnU-Net knows by any of its three folders."""
+    roots = [os.environ.get(name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")]
+    folders = [path.name for root in roots if root for path in Path(root).glob("Dataset[0-9][0-9][0-9]_*")]
+    return sorted(set(folders))
+
+
 def raw_dataset(dataset: str) -> Path:
     """Find the folder of a raw dataset by number or name."""
     root = raw_folder()
@@ -76,8 +83,11 @@ def imported_dataset(dataset: str) -> ImportedDataset:
     with manifest.open(encoding="utf-8") as lines:
         for line in lines:
             entry = json.loads(line)
-            images = tuple(folder / image for image in description["dataset"][entry["case"]]["images"])
-            cases.append(
-                ImportedCase(entry["case"], images, entry["content"], tuple(entry["shape"]), tuple(entry["spacing"]))
-            )
+            # A killed import may have written one of the two files and not the other.
+            images = description["dataset"].get(entry["case"], {}).get("images", ())
+            if images:
+                paths = tuple(folder / image for image in images)
+                cases.append(
+                    ImportedCase(entry["case"], paths, entry["content"], tuple(entry["shape"]), tuple(entry["spacing"]))
+                )
     return ImportedDataset(folder.name, folder, tuple(description["channel_names"].values()), tuple(cases))

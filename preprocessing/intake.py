@@ -20,7 +20,7 @@ from .refusals import Refused
 from .request import Policy
 from .sources import is_dicom
 from .thumbnails import thumbnail
-from .volumes import Volume, ending_of, read_volume
+from .volumes import FORMATS, Volume, ending_of, read_volume
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,13 @@ def _take_file(task: IntakeTask) -> dict[str, Any]:
     try:
         volume = read_volume(path, task.policy.time)
         stage = "check"
-        converted = task.policy.time != "refuse" and bool(volume.reduced)
-        image = _image(task, volume, ending_of(path), converted)
+        image = _image(task, volume, FORMATS[ending_of(path)], converted=volume.reduced)
     except Refused as refused:
         return {"images": [], "quarantined": [_line(task.name, stage, refused)]}
-    return {"images": [{**image, "subject": where.subject, "channel": where.channel, "name": task.name}], "quarantined": []}
+    return {
+        "images": [{**image, "subject": where.subject, "channel": where.channel, "name": task.name}],
+        "quarantined": [],
+    }
 
 
 def _take_series(task: IntakeTask) -> dict[str, Any]:

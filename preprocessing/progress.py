@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -10,6 +10,6 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-def show(running: Iterable[T], total: int, what: str) -> Iterator[T]:
+def show(running: Iterable[T], total: int, what: str) -> Generator[T, None, None]:
     """Pass results on and show how many of them there are; nothing is shown where nothing is to do."""
     yield from tqdm(running, total=total, desc=what, disable=total == 0, unit="", dynamic_ncols=True)

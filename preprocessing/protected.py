@@ -29,7 +29,9 @@ def known_contents(request: Request, journal: Journal) -> dict[str, str]:
             content = journal.read(f"known:{path}")["content"]
             part, slash, _ = item.name.partition("/")
             if content is not None:
-                known[content] = f"in {part} of dataset {dataset}" if slash and part in _PARTS else f"in dataset {dataset}"
+                known[content] = (
+                    f"in {part} of dataset {dataset}" if slash and part in _PARTS else f"in dataset {dataset}"
+                )
     return known
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nnunet_volf.plans import dataset_number
+
 from .channels import ChannelRule
 from .dicom_series import DicomPolicy
+
+SOURCES = "import/sources.txt"  # in a raw dataset: the archives that it was imported from
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,11 @@ class Request:
     retry: bool = False  # look again at what was refused, though it has not changed
     workers: int = 1
     memory: int | None = None  # bytes for all workers together
+
+    @property
+    def number(self) -> int:
+        """Return 501 for ``Dataset501_Archive``."""
+        return dataset_number(self.dataset)
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -158,7 +158,9 @@ def _from_rows(rows: list[dict[str, str]], base: Path) -> Found:
         dicom = path.is_dir()
         if not path.exists():
             advice = "Correct the table, or take the row out."
-            found.quarantined.append(Quarantined(text, "find", "missing", "The table names it, but it is not there.", advice))
+            found.quarantined.append(
+                Quarantined(text, "find", "missing", "The table names it, but it is not there.", advice)
+            )
         elif dicom or ending_of(path) in FORMATS:
             subject, channel = _column(row, _SUBJECT_COLUMNS), _column(row, _CHANNEL_COLUMNS)
             found.items.append(SourceItem(str(path), text, dicom, subject, channel))

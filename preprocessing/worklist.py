@@ -84,7 +84,9 @@ def state(item: SourceItem) -> str:
         status = Path(item.path).stat()
         return f"{status.st_size}:{status.st_mtime_ns}"
     with os.scandir(item.path) as entries:
-        files = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries if entry.is_file())
+        files = sorted(
+            (entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries if entry.is_file()
+        )
     return digest(*(f"{name}:{size}:{time}" for name, size, time in files))
 
 

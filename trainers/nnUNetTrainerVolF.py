@@ -31,7 +31,7 @@ from nnunet_volf.scoring import FusionScores, confusion_matrix, describe, score
 from nnunet_volf.settings import PLANS_KEY, VolFSettings
 from nnunet_volf.shares import check_fusion
 from nnunet_volf.splits import pretraining_split
-from nnunet_volf.summary import fine_tune_command, summarize
+from nnunet_volf.summary import fine_tune_commands, summarize
 from nnunet_volf.validation import FixedBatches, batches_of_rank
 
 
@@ -240,14 +240,10 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
         self._draw_panel(folder / "pretraining_panel.png")
         if save_probabilities:
             self.print_to_log_file("--npz has no meaning for pretraining and was ignored.")
-        command = fine_tune_command(
-            self.plans_manager.dataset_name,
-            self.configuration_name,
-            self.plans_manager.plans_name,
-            folder / FINAL,
-        )
+        commands = fine_tune_commands(self.plans_manager.plans, self.configuration_name, folder / FINAL)
+        listed = "\n  ".join(commands)
         self.print_to_log_file(
             f"{describe(scores)}\nScores: {folder / 'pretraining_summary.json'}\n"
             f"Picture: {folder / 'pretraining_panel.png'}\n"
-            f"Next, fine-tune encoder and decoder on labels:\n  {command}"
+            f"Next, fine-tune encoder and decoder on labels:\n  {listed}"
         )

@@ -1,0 +1,95 @@
+"""Arguments that several commands have in common, so that they mean the same everywhere."""
+
+from __future__ import annotations
+
+import argparse
+
+from nnunet_volf import plans
+from nnunet_volf.settings import PRESETS
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Declare the dataset that the weights are for."""
+    parser.add_argument(
+        "--for", dest="target", metavar="DATASET", help="the labelled dataset that the weights are for, for example 4"
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Declare the number of worker processes."""
+    parser.add_argument(
+        "-np", type=int, metavar="N", help="worker processes [as many as there are CPUs and memory for]"
+    )
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Declare what is imported, and what is done where opinions differ."""
+    parser.add_argument(
+        "source", help="folder, 'glob', CSV or JSON table with a column 'path', or an nnU-Net raw dataset"
+    )
+    parser.add_argument("-d", type=int, metavar="NUMBER", help="number of the new dataset [the first free from 501 on]")
+    parser.add_argument("-n", metavar="NAME", help="name of the new dataset [Archive]")
+    parser.add_argument(
+        "--channels",
+        nargs="+",
+        default=[],
+        metavar="NAME[=PATTERN]",
+        help="CT, or T1=*_t1.nii.gz T2=*_t2.nii.gz [the source's or the target's; else one, named 'image']",
+    )
+    parser.add_argument(
+        "--exclude",
+        nargs="+",
+        default=[],
+        metavar="DATASET",
+        help="raw datasets whose images must not be pretrained on; the one named by --for is always among them",
+    )
+    parser.add_argument(
+        "--keep-known", action="store_true", help="take images that occur in those datasets all the same"
+    )
+    parser.add_argument(
+        "--grids", choices=("refuse", "resample"), default="refuse", help="channels on different grids [%(default)s]"
+    )
+    parser.add_argument(
+        "--time", choices=("refuse", "first", "mean"), default="refuse", help="images with a fourth axis [%(default)s]"
+    )
+    parser.add_argument(
+        "--geometry",
+        choices=("refuse", "resample"),
+        default="refuse",
+        help="DICOM series with missing, uneven or tilted slices [%(default)s]",
+    )
+    parser.add_argument("--least-slices", type=int, default=5, metavar="N", help="of a DICOM series [%(default)s]")
+    parser.add_argument("--derived", action="store_true", help="take derived DICOM series too (reformats, projections)")
+    parser.add_argument(
+        "--most-refused", type=float, default=0.5, metavar="SHARE", help="stop above this share [%(default)s]"
+    )
+    parser.add_argument("--retry", action="store_true", help="look again at what was refused before")
+
+
+def add_planning(parser: argparse.ArgumentParser) -> None:
+    """Declare what plans are made from and what they are called."""
+    parser.add_argument(
+        "-p", default=plans.DEFAULT_PLANS, metavar="PLANS", help="with --for: that dataset's plans [%(default)s]"
+    )
+    parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="[%(default)s]")
+    parser.add_argument(
+        "-pl",
+        default="ExperimentPlanner",
+        metavar="PLANNER",
+        help="without --for: one of nnU-Net's planners, for example nnUNetPlannerResEncL [%(default)s]",
+    )
+    parser.add_argument(
+        "--spacing",
+        nargs=3,
+        type=float,
+        metavar="MM",
+        help="without --for: spacing to resample to, as z y x [the median]",
+    )
+    parser.add_argument(
+        "--sample", type=int, default=300, metavar="N", help="without --for: cases to read [%(default)s]"
+    )
+    parser.add_argument(
+        "--as", dest="name", default=plans.OUR_PLANS, metavar="PLANS", help="plans to write [%(default)s]"
+    )
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="pretraining settings")
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="the numbers of a publication")

@@ -1,0 +1,83 @@
+"""Start or continue a pretraining with stock ``nnUNetv2_train``, as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from nnunet_volf.checkpoints import FINAL, LATEST
+from nnunet_volf.errors import TrainingError
+from nnunet_volf.plans import PlannedDataset
+
+TRAINER = "nnUNetTrainerVolF"
+_ENTRY = "from nnunetv2.run.run_training import run_training_entry; run_training_entry()"
+_FORWARDED = ("SIGTERM", "SIGUSR1", "SIGHUP")  # Ctrl-C reaches the whole process group by itself
+
+
+@dataclass(frozen=True)
+class Training:
+    """A pretraining, by what names its output folder, and how it is run."""
+
+    dataset: PlannedDataset
+    configuration: str
+    plans_name: str
+    fold: str
+    device: str
+    gpus: int
+
+    @property
+    def folder(self) -> Path:
+        """Where nnU-Net keeps its checkpoints."""
+        root = os.environ.get("nnUNet_results")
+        if not root:
+            raise TrainingError("nnUNet_results is not set. Set it to where nnU-Net keeps trained models.")
+        name = f"{TRAINER}__{self.plans_name}__{self.configuration}"
+        return Path(root) / self.dataset.name / name / f"fold_{self.fold}"
+
+    @property
+    def finished(self) -> Path | None:
+        """The final checkpoint, if there is one."""
+        final = self.folder / FINAL
+        return final if final.is_file() else None
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of nnUNetv2_train; a training that was begun is continued."""
+        known = [str(self.dataset.number), self.configuration, self.fold, "-p", self.plans_name, "-tr", TRAINER]
+        device = [] if self.device == "cuda" else ["-device", self.device]
+        gpus = [] if self.gpus == 1 else ["-num_gpus", str(self.gpus)]
+        begun = ["--c"] if (self.folder / LATEST).is_file() else []
+        return [*known, *device, *gpus, *begun]
+
+    def command(self) -> str:
+        """Return the command as a user would type it."""
+        return shlex.join(["nnUNetv2_train", *self.arguments()])
+
+    def run(self) -> int:
+        """Run the training and return its exit code: 75 says that it was stopped, and goes on when started again."""
+        child = subprocess.Popen([sys.executable, "-c", _ENTRY, *self.arguments()])
+
+        def forward(number: int, frame: FrameType | None) -> None:
+            child.send_signal(number)
+
+        forwarded = [getattr(signal, name) for name in _FORWARDED if hasattr(signal, name)]
+        before = {number: signal.signal(number, forward) for number in forwarded}
+        try:
+            return _wait(child)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int:
+    """Wait for a process; Ctrl-C reaches it too, and it is the one to end first."""
+    while child.poll() is None:
+        with contextlib.suppress(KeyboardInterrupt):
+            child.wait()
+    return child.returncode

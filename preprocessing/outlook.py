@@ -1,0 +1,93 @@
+"""What a pretraining will do and what it takes, told before anything is done."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_volf import machine
+from nnunet_volf.plans import PlannedDataset
+from nnunet_volf.progress import readable_time
+
+from .refusals import Refused
+from .sources import Found
+from .volumes import peek
+
+# Headers that are read to guess how large the archive will be; DICOM is guessed from the size of its files.
+HEADERS = 40
+
+
+@dataclass(frozen=True)
+class Size:
+    """A guess at the size of the preprocessed archive."""
+
+    images: int
+    voxels: float  # of all images, on the grid of the plan
+
+    def bytes(self, dtype: str) -> float:
+        """Return what they take on a disk, not compressed."""
+        return self.voxels * np.dtype(dtype).itemsize
+
+
+def guess_size(found: Found, planned: PlannedDataset | None, configuration: str) -> Size | None:
+    """Guess from a few headers how many voxels the images will have; None where there is nothing to go by."""
+    files = [item for item in found.items if not item.dicom]
+    chosen = [files[int(number)] for number in np.linspace(0, len(files) - 1, min(HEADERS, len(files)))]
+    voxels = []
+    for item in chosen:
+        try:
+            shape, spacing = peek(Path(item.path))
+        except Refused:
+            continue
+        voxels.append(_resampled(shape, spacing, planned, configuration))
+    if not voxels:
+        return None
+    return Size(len(found.items), float(np.mean(voxels)) * len(found.items))
+
+
+def _resampled(
+    shape: tuple[int, ...], spacing: tuple[float, ...], planned: PlannedDataset | None, configuration: str
+) -> float:
+    if planned is None:
+        return float(np.prod(shape))
+    order = planned.plans["transpose_forward"]
+    wanted = planned.configuration(configuration)["spacing"]
+    own = np.array(spacing)[order]
+    factors = own[-len(wanted) :] / np.array(wanted)
+    return float(np.prod(shape) * np.prod(factors))
+
+
+def describe_disk(size: Size | None, dtype: str, folder: Path) -> str:
+    """Say how much the preprocessed data will take, and how much there is."""
+    free = shutil.disk_usage(folder).free
+    if size is None:
+        return f"{folder} has {_gigabytes(free)} free"
+    return f"at most about {_gigabytes(size.bytes(dtype))} as {dtype} in {folder}, which has {_gigabytes(free)} free"
+
+
+def describe_time(planned: PlannedDataset, configuration: str, device: str, gpus: int) -> str:
+    """Time a few steps of the plan's network and say how long the training will take."""
+    import torch
+
+    from nnunet_volf.estimate import measure_speed
+
+    settings = planned.settings(configuration)
+    speed = measure_speed(
+        planned.configuration(configuration), len(planned.channel_names()), settings, torch.device(device)
+    )
+    workers = machine.suggested_workers(machine.usable_cpus().value, gpus) if device != "cpu" else 0
+    steps = settings.epochs * settings.iterations
+    slowest = "the network" if workers and speed.step >= speed.batch / workers else "making batches"
+    where = f"{slowest} decides" if workers else "one after the other"
+    return (
+        f"{settings.epochs} epochs of {settings.iterations} steps = {steps:,} steps. Timed on this {device}: "
+        f"{speed.step:.3g} s a step, {speed.batch:.3g} s a batch with one loader worker"
+        f"{f', of {workers}' if workers else ''}; {where}: about {readable_time(speed.seconds(settings, workers))}"
+    )
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.2g} GB" if size < 1e11 else f"{size / 1e12:.2g} TB"

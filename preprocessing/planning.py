@@ -1,0 +1,128 @@
+"""A plan for an archive: another dataset's, carried over completely, or one of its own made without labels."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nnunet_volf.errors import DataError, SettingsError
+from nnunet_volf.files import write_json
+from nnunet_volf.plans import TARGET_KEY, PlannedDataset, planned_dataset, write_settings
+from nnunet_volf.settings import PLANS_KEY
+
+from .fingerprint import Fingerprint
+from .imported import ImportedDataset
+
+DEFAULT_PLANNER = "ExperimentPlanner"
+
+
+def preprocessed_folder(dataset: ImportedDataset) -> Path:
+    """Return the dataset's folder for preprocessed data, made if need be."""
+    root = os.environ.get("nnUNet_preprocessed")
+    if not root:
+        raise DataError("nnUNet_preprocessed is not set. Set it to where nnU-Net keeps preprocessed data.")
+    folder = Path(root) / dataset.name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def plan_like(target: PlannedDataset, dataset: ImportedDataset, plans_name: str) -> dict[str, Any]:
+    """Return the target's plans for another dataset: the network, the patch and every number that shapes voxels.
+
+    Only names change: the dataset's, the plans', and those of the folders for preprocessed data, which follow the
+    rule of nnUNetv2_move_plans_between_datasets. So weights trained under the copy fit the target tensor by tensor.
+    """
+    plans = copy.deepcopy(target.plans)
+    source_name = plans["plans_name"]
+    for name, configuration in plans["configurations"].items():
+        if "data_identifier" in configuration:
+            old = configuration["data_identifier"]
+            rest = old.removeprefix(source_name) if old.startswith(source_name) else f"_{old}"
+            configuration["data_identifier"] = f"{plans_name}{rest}"
+        elif "inherits_from" not in configuration:  # written by hand, or by an old nnU-Net
+            configuration["data_identifier"] = f"{plans_name}_{name}"
+    return {
+        **plans,
+        "dataset_name": dataset.name,
+        "plans_name": plans_name,
+        TARGET_KEY: {"dataset_name": target.name, "plans_name": source_name},
+    }
+
+
+def check_channels(target: Mapping[str, str], dataset: ImportedDataset, target_name: str) -> list[str]:
+    """Refuse another number of channels than the target's; return a warning where names differ."""
+    names = [str(name) for name in target.values()]
+    if len(names) != len(dataset.channel_names):
+        raise DataError(
+            f"{dataset.name} has {len(dataset.channel_names)} channels ({', '.join(dataset.channel_names)}) and "
+            f"{target_name} has {len(names)} ({', '.join(names)}): the first layer would not fit. Import the same channels "
+            f"(--channels {' '.join(f'{name}=PATTERN' for name in names)})."
+        )
+    return [
+        f"channel {number} is {own} here and {other} in {target_name}; they are taken for the same"
+        for number, (own, other) in enumerate(zip(dataset.channel_names, names, strict=True))
+        if own.lower() != other.lower()
+    ]
+
+
+def plan_own(
+    dataset: ImportedDataset, fingerprint: Fingerprint, plans_name: str, planner: str, spacing: list[float] | None
+) -> dict[str, Any]:
+    """Return plans made by one of nnU-Net's planners from a fingerprint that needed no labels."""
+    import nnunetv2
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    folder = Path(nnunetv2.__path__[0]) / "experiment_planning"
+    planner_class = recursive_find_python_class(str(folder), planner, "nnunetv2.experiment_planning")
+    if planner_class is None:
+        raise SettingsError(
+            f"nnU-Net has no planner {planner!r}. Its presets are ExperimentPlanner, nnUNetPlannerResEncM, "
+            "nnUNetPlannerResEncL and nnUNetPlannerResEncXL."
+        )
+    write_json(preprocessed_folder(dataset) / "dataset_fingerprint.json", fingerprint.to_mapping())
+    with contextlib.redirect_stdout(io.StringIO()):  # pages of it
+        made = planner_class(dataset.name, plans_name=plans_name, overwrite_target_spacing=spacing)
+        plans: dict[str, Any] = made.plan_experiment()
+    return {**plans, TARGET_KEY: None}
+
+
+def write_plans(
+    dataset: ImportedDataset,
+    plans: dict[str, Any],
+    configuration: str,
+    changes: Mapping[str, Any],
+    fingerprint: Fingerprint,
+) -> PlannedDataset:
+    """Write all that training needs beside the voxels: plans with our settings, dataset.json, fingerprint.
+
+    The description of the dataset holds no paths of the archive here: nnU-Net copies it into every checkpoint.
+    """
+    folder = preprocessed_folder(dataset)
+    description = {
+        "channel_names": {str(number): name for number, name in enumerate(dataset.channel_names)},
+        "labels": {"background": 0},
+        "numTraining": len(dataset.cases),
+        "file_ending": ".nii.gz",
+    }
+    write_json(folder / "dataset.json", description)
+    write_json(folder / "dataset_fingerprint.json", fingerprint.to_mapping())
+    plans_name = plans["plans_name"]
+    before = folder / f"{plans_name}.json"
+    if before.is_file():
+        plans = _keep_settings(plans, planned_dataset(dataset.name, plans_name).plans)
+    write_json(before, plans)
+    return write_settings(PlannedDataset(dataset.name, folder, plans), configuration, changes, plans_name)
+
+
+def _keep_settings(plans: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return new plans with the settings that an earlier file of this name had."""
+    for name, configuration in plans["configurations"].items():
+        settings = before["configurations"].get(name, {}).get(PLANS_KEY)
+        if settings and PLANS_KEY not in configuration:
+            configuration[PLANS_KEY] = settings
+    return plans
