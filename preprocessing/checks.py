@@ -16,6 +16,8 @@ from .refusals import Refused
 from .tissue import tissue_mask
 from .volumes import Volume
 
+MOST_FLOAT32 = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -120,6 +122,13 @@ def _check_values(voxels: NDArray[Any]) -> tuple[float, float]:
         if not whole and not (np.isfinite(low[-1]) and np.isfinite(high[-1])):
             raise _not_finite(voxels)
     minimum, maximum = float(min(low)), float(max(high))
+    largest = max(-minimum, maximum)
+    if largest > MOST_FLOAT32:
+        raise Refused(
+            "non-finite",
+            f"Its values reach {largest:g}, which is infinite in float32, as nnU-Net reads it.",
+            "Rescale the image, or remove the file.",
+        )
     if minimum == maximum:
         raise Refused("constant", f"Every voxel is {minimum:g}.", "Remove it, or export it again: it shows nothing.")
     return minimum, maximum

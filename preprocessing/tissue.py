@@ -22,6 +22,11 @@ MOST_SPREAD = 0.25
 TISSUE_BEGINS = 0.25  # of the way from air to tissue, unless noise reaches further
 NOISE_REACHES = 4.0  # widths of the middle half
 
+# A background that was masked after normalisation is one value amid those of tissue. It is told by the corners, by
+# its share of the grid, and by the gap around it: values within a hundredth of the range are rarer by this factor.
+LEAST_MASKED = 0.05
+SPIKE = 4.0
+
 LEAST_COMPONENT = 0.01  # of the largest: both legs are kept, a cable is not
 LEAST_SHARE = 0.01  # a smaller mask has missed the body
 
@@ -52,10 +57,12 @@ def tissue_locations(data: NDArray[Any], seed: int, most: int = 10_000) -> NDArr
 
 
 def tissue_values(voxels: NDArray[Any], seed: int, most: int) -> NDArray[np.float32]:
-    """Return the values of at most so many distinct voxels that show tissue."""
+    """Return the values of at most so many points of the mask; what lies between them may already be air."""
     mask, stride = tissue_mask(voxels)
-    locations = _spread(np.argwhere(mask), stride, voxels.shape, seed, most)
-    return np.asarray(voxels[tuple(locations.T)], dtype=np.float32)
+    values = _sampled(voxels, stride)[mask]
+    if len(values) <= most:
+        return values
+    return values[np.random.default_rng(seed).choice(len(values), most, replace=False)]
 
 
 def grid_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -64,16 +71,34 @@ def grid_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _sampled(voxels: NDArray[Any], stride: tuple[int, ...]) -> NDArray[np.float32]:
-    return np.asarray(voxels[tuple(slice(None, None, s) for s in stride)], dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is infinite in float32 is left out like any infinite voxel
+        return np.asarray(voxels[tuple(slice(None, None, s) for s in stride)], dtype=np.float32)
 
 
 def _found(grid: NDArray[np.float32]) -> NDArray[np.bool_] | None:
     """Return the mask, or None where tissue cannot be told from anything else."""
-    threshold = _threshold(grid)
-    if threshold is None:
+    masked = _masked_value(grid)
+    threshold = _threshold(grid) if masked is None else None
+    if masked is not None:
+        bright = grid != masked
+    elif threshold is not None:
+        bright = grid > threshold
+    else:
         return None
-    mask = _filled(_large_components(grid > threshold))
+    mask = _filled(_large_components(bright))
     return mask if mask.mean() >= LEAST_SHARE else None
+
+
+def _masked_value(grid: NDArray[np.float32]) -> float | None:
+    """Return the value that a masked background was set to, or None where background is dark or there is none."""
+    corners, counts = np.unique(grid[np.ix_((0, -1), (0, -1), (0, -1))], return_counts=True)
+    value = float(corners[counts.argmax()])
+    low, high = np.percentile(grid, TAILS)
+    share = float((grid == value).mean())
+    near = float((np.abs(grid - value) < (high - low) / 100).mean()) - share
+    if share < LEAST_MASKED or near * SPIKE > share or not low < value < high:
+        return None
+    return value
 
 
 def _threshold(grid: NDArray[np.float32]) -> float | None:
