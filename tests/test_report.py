@@ -246,8 +246,20 @@ def test_ordinary_scatter_is_not_worth_a_look() -> None:
     assert find_outliers(report(cases), measure(report(cases))) == []
 
 
+@pytest.mark.parametrize(("thick", "standing_out"), [(2, 2), (30, 0)])
+def test_a_second_protocol_is_no_outlier(thick: int, standing_out: int) -> None:
+    cases = [case(n, spacing=[7.5 if n < thick else 2.5, 0.75, 0.8]) for n in range(100)]
+    assert len(find_outliers(report(cases), measure(report(cases)))) == standing_out
+
+
+@pytest.mark.parametrize("number", [3, 5, 10, 19])
+def test_one_odd_case_stands_out_among_few(number: int) -> None:
+    cases = [case(n) for n in range(number - 1)] + [case(99, spacing=[9.0, 0.75, 0.8])]
+    assert [o.case for o in find_outliers(report(cases), measure(report(cases)))] == [case(99)["case"]]
+
+
 def test_outliers_of_one_aspect_do_not_crowd_out_those_of_another(tmp_path: Path) -> None:
-    cases = [case(n) for n in range(100)]
+    cases = [case(n) for n in range(500)]
     cases += [case(1000 + n, spacing=[50.0, 0.75, 0.8]) for n in range(20)] + [case(5000, shape=[300, 512, 384])]
     text = Outline(page_of(report(cases), tmp_path)).text
     assert "size along z 750 mm" in text
