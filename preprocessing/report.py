@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .report_data import AXES, ImportReport, Measures, measure, shown, sides
-from .report_figures import histograms, profile
+from .report_figures import histograms, profile, spans_scales
 from .report_left_out import Group, common_endings, group_by_kind
 from .report_outliers import Outlier, find_outliers
 from .report_terminal import describe_import
 
-__all__ = ["ImportReport", "describe_import", "write_report"]
+__all__ = ["ImportReport", "cases_to_show", "describe_import", "write_report"]
 
 # What keeps the page small and readable however large the archive is.
 MOST_THUMBNAILS = 60
@@ -66,11 +66,15 @@ def write_report(path: Path, report: ImportReport) -> None:
     """Write the page, whole or not at all."""
     template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["shown"] = shown
     page = environment.from_string(template).render(_context(report))
     aside = path.with_name(f"{path.name}.tmp")
     aside.write_text(page, encoding="utf-8", newline="\n")
     aside.replace(path)
+
+
+def cases_to_show(report: ImportReport) -> list[str]:
+    """Return the cases that the page names as worth a look; a picture of each makes it a better page."""
+    return [outlier.case for outlier in _named(find_outliers(report, measure(report)))]
 
 
 def _context(report: ImportReport) -> dict[str, Any]:
@@ -83,9 +87,8 @@ def _context(report: ImportReport) -> dict[str, Any]:
     return {
         "report": report,
         "parts": _parts(report, groups),
-        "images": len(report.cases) * len(report.channel_names),
         "ignored": common_endings(report.ignored),
-        "voxels": float(measures.voxels.prod(axis=1).sum()),
+        "voxels": _large(float(measures.voxels.prod(axis=1).sum())),
         "median": _medians(measures) if report.cases else None,
         "cards": list(_cards(report, measures)) if report.cases else [],
         "intensities": list(_intensities(report, measures)) if report.cases else [],
@@ -114,6 +117,11 @@ def _parts(report: ImportReport, groups: Sequence[Group]) -> list[Part]:
     return [Part(name, count, style, 100 * count / total) for (name, style), count in counts.items() if count]
 
 
+def _large(number: float) -> tuple[str, str]:
+    """Return a large number as what is shown in large and in small print."""
+    return (shown(number / 1e9), "billion") if number >= 1e9 else (shown(number / 1e6), "million")
+
+
 def _medians(measures: Measures) -> dict[str, str]:
     medians = {"spacing": measures.spacing, "voxels": measures.voxels, "extent": measures.extent}
     return {name: sides(np.median(values, axis=0)) for name, values in medians.items()}
@@ -137,7 +145,8 @@ def _intensities(report: ImportReport, measures: Measures) -> Iterator[Card]:
         yield Card(f"{name}, case by case", about, profile(values))
         rows = [(percentile, values[:, n]) for n, percentile in enumerate(("0.5", "50", "99.5"))]
         about = "how the 0.5th, 50th and 99.5th percentile within tissue differ between cases"
-        yield Card(f"{name}, by percentile", about, histograms(rows, ""))
+        logarithmic = spans_scales(values)
+        yield Card(f"{name}, by percentile", about, histograms(rows, "", logarithmic))
         about = "percent of the voxels that are not air; crops are taken there"
         yield Card(f"{name}, tissue", about, histograms([("", 100 * measures.tissue[:, channel])], "%"))
 

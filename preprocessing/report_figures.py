@@ -21,6 +21,7 @@ _ROW, _BAR = 46, 34
 _BINS = 36
 # Above this ratio of largest to smallest, a linear axis would press most cases into one bar.
 _LOGARITHMIC_FROM = 8.0
+_LEAST_SHOWN = 1e-4  # of the largest value: where a logarithmic axis begins when values come close to 0
 _COLUMNS = 120  # of a profile, at most: more cannot be told apart
 
 
@@ -35,10 +36,9 @@ class _Axis:
     end: float
 
     def at(self, values: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        part = (self._bent(np.asarray(values, float)) - self._bent(self.low)) / (
-            self._bent(self.high) - self._bent(self.low)
-        )
-        return self.start + np.clip(part, 0, 1) * (self.end - self.start)
+        inside = self._bent(np.clip(np.asarray(values, float), self.low, self.high))
+        part = (inside - self._bent(self.low)) / (self._bent(self.high) - self._bent(self.low))
+        return self.start + part * (self.end - self.start)
 
     def edges(self) -> NDArray[np.float64]:
         """Borders of the bins, evenly spaced in the picture."""
@@ -48,7 +48,8 @@ class _Axis:
         """Round numbers within the axis, six at most."""
         if self.logarithmic:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            ticks = [mantissa * 10.0**power for power in powers for mantissa in (1, 2, 5)]
+            mantissas = (1, 2, 5) if self.high < 100 * self.low else (1,)
+            ticks = [mantissa * 10.0**power for power in powers for mantissa in mantissas]
         else:
             step = _round_step((self.high - self.low) / 3)
             ticks = [k * step for k in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
@@ -59,12 +60,25 @@ class _Axis:
         return np.log(values) if self.logarithmic else np.asarray(values, float)
 
 
-def histograms(rows: Sequence[tuple[str, NDArray[np.float64]]], unit: str) -> str:
-    """Draw one histogram a row over a shared axis, with the median marked, and the range beside it."""
-    axis = _axis_for(np.concatenate([values for _, values in rows]), _LEFT, _RIGHT)
+def spans_scales(intensities: NDArray[np.float64]) -> bool:
+    """Say whether cases differ by factors, as MR of several scanners does; a linear axis would show few of them."""
+    low, high = np.percentile(intensities[:, 1], (5, 95))
+    return bool(intensities.min() >= 0 and low > 0 and high / low > _LOGARITHMIC_FROM)
+
+
+def histograms(rows: Sequence[tuple[str, NDArray[np.float64]]], unit: str, logarithmic: bool | None = None) -> str:
+    """Draw one histogram a row over a shared axis, with the median marked, and the range beside it.
+
+    Args:
+        rows: the name and the values of each.
+        unit: of the values.
+        logarithmic: how the axis runs; None lets the values decide.
+    """
+    together = np.concatenate([values for _, values in rows])
+    axis = _axis_for(together, _LEFT, _RIGHT, logarithmic)
     bottom = _ROW * len(rows)
     parts = []
-    for tick in axis.ticks():
+    for tick in axis.ticks() if together.min() < together.max() else [float(together[0])]:
         x = float(axis.at(tick))
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="2" y2="{bottom - 4}"/>')
         parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 9}">{shown(tick)}</text>')
@@ -80,8 +94,7 @@ def profile(intensities: NDArray[np.float64]) -> str:
     ordered = intensities[np.argsort(intensities[:, 1], kind="stable")]
     columns = np.stack([np.median(part, axis=0) for part in np.array_split(ordered, min(_COLUMNS, len(ordered)))])
     height, left = 130.0, 46.0
-    low, high = _padded(float(columns[:, 0].min()), float(columns[:, 2].max()))
-    axis = _Axis(low, high, False, height - 6, 6)
+    axis = _axis_for(columns[:, (0, 2)], height - 6, 6, spans_scales(intensities))
     x = np.linspace(left, _WIDTH - 4, len(columns)) if len(columns) > 1 else np.array([left, _WIDTH - 4])
     lower, median, upper = (np.resize(axis.at(columns[:, n]), len(x)) for n in range(3))
     parts = []
@@ -96,7 +109,7 @@ def profile(intensities: NDArray[np.float64]) -> str:
 
 def _histogram_row(name: str, values: NDArray[np.float64], axis: _Axis, unit: str, top: float) -> str:
     edges = axis.edges()
-    # Values on the last edge of a logarithmic axis may lie beyond it by rounding.
+    # A logarithmic axis may begin above the smallest value, and end below the largest by rounding.
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     x = axis.at(edges)
     base = top + _BAR + 4
@@ -121,10 +134,12 @@ def _histogram_row(name: str, values: NDArray[np.float64], axis: _Axis, unit: st
     )
 
 
-def _axis_for(values: NDArray[np.float64], start: float, end: float) -> _Axis:
+def _axis_for(values: NDArray[np.float64], start: float, end: float, logarithmic: bool | None = None) -> _Axis:
     low, high = float(values.min()), float(values.max())
-    if low > 0 and high / low > _LOGARITHMIC_FROM:
-        return _Axis(low, high, True, start, end)
+    if logarithmic is None:
+        logarithmic = low > 0 and high / low > _LOGARITHMIC_FROM
+    if logarithmic:
+        return _Axis(max(low, high * _LEAST_SHOWN), high, True, start, end)
     return _Axis(*_padded(low, high), False, start, end)
 
 

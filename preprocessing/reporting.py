@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from .archive import Imported
@@ -22,7 +23,8 @@ def describe_found(found: Found, request: Request) -> str:
     ignored = ", ".join(f"{count:,} {ending}" for ending, count in found.ignored.most_common(5))
     lines = [f"{request.source}: {counts}" + (f"; not looked at: {ignored}" if ignored else "")]
     rules = ", ".join(rule.name + (f" ({rule.pattern})" if rule.pattern else "") for rule in request.policy.channels)
-    lines.append(f"into {request.dataset}, as {rules}, with {request.workers} workers")
+    workers = f"{request.workers} workers" if request.workers else "no workers, in this process"
+    lines.append(f"into {request.dataset}, as {rules}, with {workers}")
     if request.protected and not request.keep_known:
         lines.append(f"images that occur in dataset {', '.join(request.protected)} are left out")
     return "\n".join(lines)
@@ -44,10 +46,10 @@ def report(imported: Imported, request: Request, next_command: str) -> str:
     )
     page = imported.folder / PAGE
     write_report(page, content)
-    lines = [describe_import(content), "", f"report:     {page}"]
+    lines = [describe_import(replace(content, next_command="")), "", f"report: {page}"]
     if imported.quarantined:
-        lines.insert(-1, f"quarantine: {imported.folder / 'import' / 'quarantine.csv'}")
-    return "\n".join(lines)
+        lines.append(f"quarantine: {imported.folder / 'import' / 'quarantine.csv'}")
+    return "\n".join([*lines, f"next: {next_command}"])
 
 
 def _formats(found: Found) -> dict[str, int]:
