@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as TooSlow  # another class than the builtin until Python 3.11
 from concurrent.futures.process import BrokenProcessPool
@@ -72,8 +72,8 @@ def run_parallel(
     memory: int | None = None,
     timeout: float | None = None,
     preload: Sequence[str] = (),
-) -> Iterator[Done[Task, Result]]:
-    """Yield what becomes of each item, in the order in which they finish.
+) -> Generator[Done[Task, Result], None, None]:
+    """Yield what becomes of each item, in the order in which they finish. Closing the generator stops the workers.
 
     Args:
         function: a function of a module, called in a worker. It refuses an item by raising `Refused`; any other
@@ -116,7 +116,7 @@ class _Run(Generic[Task, Result]):
         self.broken = 0  # pools in a row that broke before any item was done
         self.unattended: set[int] = set()
 
-    def outcomes(self) -> Iterator[Done[Task, Result]]:
+    def outcomes(self) -> Generator[Done[Task, Result], None, None]:
         try:
             while self._admit():
                 finished, _ = wait(self.flying, _LOOK_AROUND_SECONDS, FIRST_COMPLETED)

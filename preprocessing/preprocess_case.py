@@ -116,7 +116,8 @@ def _without_mask(
     nonzero = data[0] != 0
     for channel in data[1:]:
         nonzero |= channel != 0
-    data = data[(slice(None), *bounding_box_to_slice(get_bbox_from_mask(nonzero)))]
+    box = (slice(None), *bounding_box_to_slice(get_bbox_from_mask(nonzero)))
+    data = data[box]
     del nonzero
 
     target = _target_spacing(before, config)

@@ -105,7 +105,12 @@ def _write(folder: Path, file: str, array: NDArray[Any], patch_size: Sequence[in
     try:
         blocks, chunks = comp_blosc2_params(array.shape, tuple(patch_size), array.itemsize)
         stored = blosc2.asarray(
-            array, urlpath=str(aside), chunks=chunks, blocks=blocks, cparams=_compression(array, blocks, chunks)
+            array,
+            urlpath=str(aside),
+            chunks=chunks,
+            blocks=blocks,
+            cparams=_compression(array, blocks, chunks),
+            dparams={"nthreads": 1},  # goes into the file, which is to be the same whoever writes it
         )
         for key, value in notes.items():
             stored.schunk.vlmeta[key] = value

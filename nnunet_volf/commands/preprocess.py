@@ -1,0 +1,126 @@
+"""``nnunet-volf preprocess``: an imported dataset's voxels for one or more configurations of its plans."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING
+
+from nnunet_volf import plans
+from nnunet_volf.commands import options
+from nnunet_volf.errors import DataError
+
+if TYPE_CHECKING:
+    from nnunet_volf.preprocessing.preprocess import PreprocessSummary
+    from nnunet_volf.preprocessing.survey import Survey
+
+NAME = "preprocess"
+HELP = "Preprocess an imported dataset for its plans, without labels; continues where a run before it ended"
+
+_SHOWN = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("-d", required=True, metavar="DATASET", help="dataset number or name, for example 501")
+    parser.add_argument("-p", default=plans.OUR_PLANS, metavar="PLANS", help="[%(default)s]")
+    parser.add_argument("-c", nargs="+", default=["3d_fullres"], metavar="CONFIGURATION", help="[3d_fullres]")
+    options.add_workers(parser)
+    parser.add_argument("--part", default="0/1", metavar="I/N", help="one of N parts, from 0/N on [%(default)s: all]")
+    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="[%(default)s]")
+    parser.add_argument("--memory", type=float, metavar="GB", help="for all workers together [80%% of what is free]")
+    parser.add_argument("--ignore-disk", action="store_true", help="begin although the disk may not hold everything")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Preprocess each configuration; 1 when cases are missing in the end."""
+    from nnunet_volf.preprocessing.imported import imported_dataset
+    from nnunet_volf.preprocessing.preprocess import preprocess
+
+    part = _parse_part(args.part)
+    workers, why = _workers(args.np)
+    memory = None if args.memory is None else int(args.memory * 1e9)
+    dataset = imported_dataset(args.d)
+    planned = plans.planned_dataset(dataset.name, args.p)
+    complete = True
+    for configuration in args.c:
+
+        def announce(found: Survey, configuration: str = configuration) -> None:
+            _print_work(found, configuration, workers, why, memory)
+
+        summary = preprocess(
+            dataset,
+            planned,
+            configuration,
+            workers=workers,
+            part=part,
+            dtype=args.dtype,
+            memory=memory,
+            check_disk=not args.ignore_disk,
+            announce=announce,
+        )
+        _print_result(summary)
+        complete = complete and summary.complete and len(summary.refused) < len(summary.survey.cases)
+        if summary.complete:
+            print(f"next: {planned.pretrain_command(configuration, args.p)}")
+        else:
+            lacking = ", ".join(
+                f"{number}/{part[1]} ({count} cases)" for number, count in sorted(summary.missing.items())
+            )
+            print(f"next: the other parts, on this or another machine: {lacking}")
+    return 0 if complete or part[1] > 1 else 1
+
+
+def _parse_part(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if found is None:
+        raise DataError(f"--part is {text!r}; it is written I/N, such as 0/4, 1/4, 2/4 and 3/4 for four parts.")
+    return int(found[1]), int(found[2])
+
+
+def _workers(asked: int | None) -> tuple[int, str]:
+    from nnunet_volf.machine import usable_cpus
+
+    if asked is not None:
+        if asked < 0:
+            raise DataError(f"-np is {asked}; it is the number of processes, or 0 for none beside this one.")
+        return asked, "-np"
+    cpus = usable_cpus()
+    return cpus.value, cpus.source
+
+
+def _print_work(found: Survey, configuration: str, workers: int, why: str, memory: int | None) -> None:
+    from nnunet_volf.preprocessing.budget import memory_to_use
+
+    number, parts = found.part
+    print(f"{found.folder.parent.name}, {configuration} -> {found.folder}")
+    of_part = f" (part {number}/{parts} of {len(found.cases)})" if parts > 1 else ""
+    print(f"cases   {len(found.todo)} to do, {found.done} done before{of_part}")
+    if found.outdated:
+        print(f"        {len(found.outdated)} of them are there, but damaged or of another input or plan: done again")
+    if found.strays:
+        print(f"        {len(found.strays)} are no longer in the dataset: removed")
+    if not found.todo:
+        return
+    print(f"disk    at most {found.disk / 1e9:.2f} GB as {found.dtype}; compression mostly leaves a third to a half")
+    budget = memory_to_use() if memory is None else memory
+    most = max(work.memory for work in found.todo)
+    print(f"workers {workers} ({why})", end="")
+    if budget is not None:
+        print(f", within {budget / 1e9:.1f} GB of memory; the largest case needs about {most / 1e9:.1f}")
+        if workers * most > budget:
+            print(f"        so at most {max(1, budget // most)} of the largest at once")
+    else:
+        print()
+
+
+def _print_result(summary: PreprocessSummary) -> None:
+    line = f"wrote {summary.written} cases, {summary.bytes_written / 1e9:.2f} GB, in {summary.seconds:.0f} s"
+    print(f"{line} ({summary.seconds / summary.written:.2f} s a case)" if summary.written else line)
+    if not summary.refused:
+        return
+    print(f"refused {len(summary.refused)}, listed in {summary.survey.quarantine}")
+    for refused in summary.refused[:_SHOWN]:
+        print(f"  {refused.item.split(' ')[0]}: {refused.reason} {refused.advice}")
+    if len(summary.refused) > _SHOWN:
+        print(f"  and {len(summary.refused) - _SHOWN} more")

@@ -1,0 +1,211 @@
+"""All cases of an imported dataset, preprocessed for one configuration of its plans.
+
+A case that is done stays done until its voxels or its plan change. The run may be stopped at any time, be run again,
+and be split into parts on several machines that share the folder.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_volf.errors import DataError
+from nnunet_volf.plans import PlannedDataset
+
+from .budget import memory_to_use
+from .imported import ImportedDataset
+from .outputs import write_quarantine
+from .parallel import Done, run_parallel
+from .progress import show
+from .refusals import Quarantined
+from .storage import ENDING, MASK_ENDING, remove_stale, write_case
+from .survey import Survey, Work, missing_parts, survey
+
+# Long enough for the largest volumes on a slow disk; a worker that hangs in a driver must not hold up the others.
+CASE_SECONDS = 3600.0
+FEWEST_DONE = 20  # before a share of refusals says anything
+_PRELOAD = ("nnunet_volf.preprocessing.preprocess_case", "nnunet_volf.preprocessing.storage")
+
+
+@dataclass(frozen=True)
+class PreprocessSummary:
+    """What a run came to; counts are of its part."""
+
+    survey: Survey
+    written: int
+    refused: tuple[Quarantined, ...]
+    bytes_written: int
+    seconds: float
+    missing: Mapping[int, int]  # cases that each part still lacks; empty when all are there
+
+    @property
+    def complete(self) -> bool:
+        """Whether every case of the dataset is there or refused."""
+        return not self.missing
+
+
+@dataclass(frozen=True)
+class _Task:
+    name: str
+    images: tuple[Path, ...]
+    folder: Path
+    plans: str
+    configuration: str
+    patch_size: tuple[int, ...]
+    signature: Mapping[str, Any]
+    dtype: str
+    memory: int
+
+
+def preprocess(
+    dataset: ImportedDataset,
+    planned: PlannedDataset,
+    configuration: str,
+    *,
+    workers: int,
+    part: tuple[int, int] = (0, 1),
+    dtype: str = "float32",
+    memory: int | None = None,
+    most_refused: float = 0.5,
+    check_disk: bool = True,
+    progress: bool = True,
+    announce: Callable[[Survey], None] | None = None,
+) -> PreprocessSummary:
+    """Preprocess what is to do and return what became of it.
+
+    Args:
+        dataset: the images.
+        planned: the plans.
+        configuration: such as 3d_fullres.
+        workers: processes; 0 works in this one.
+        part: this part's number and the number of parts; part i does every n-th case.
+        dtype: float32, or float16 at half the disk.
+        memory: bytes that all workers may use together; what is free now where not given.
+        most_refused: the share of refused cases at which the run stops: the fault is then not in single files.
+        check_disk: whether to refuse to begin when the disk might not hold the result.
+        progress: whether to show a bar.
+        announce: called with what was found before anything is done.
+    """
+    started = time.monotonic()
+    found = survey(dataset, planned, configuration, part=part, dtype=dtype)
+    if announce is not None:
+        announce(found)
+    if check_disk:
+        require_disk(found)
+    found.folder.mkdir(parents=True, exist_ok=True)
+    remove_stale(found.folder)
+    # Before the first new one: a folder in which two plans are mixed would be trained on without a word.
+    for name in (*found.outdated, *found.strays):
+        for ending in (ENDING, MASK_ENDING):
+            (found.folder / f"{name}{ending}").unlink(missing_ok=True)
+
+    refused: list[Quarantined] = []
+    written = bytes_written = 0
+    outcomes = run_parallel(
+        _preprocess,
+        (_task(work, found, configuration) for work in found.todo),
+        workers=workers,
+        memory_of=_memory,
+        memory=memory_to_use() if memory is None else memory,
+        timeout=CASE_SECONDS,
+        preload=_PRELOAD,
+    )
+    try:
+        with closing(outcomes) as running:
+            for done in show(running, len(found.todo), "preprocess") if progress else running:
+                if done.failure is None:
+                    written += 1
+                    bytes_written += done.result or 0
+                    continue
+                refused.append(_quarantined(done))
+                _stop_if_most_are_refused(refused, written, most_refused, found.quarantine)
+    finally:
+        _write_or_remove(found.quarantine, refused)
+    return PreprocessSummary(
+        found, written, tuple(refused), bytes_written, time.monotonic() - started, missing_parts(found)
+    )
+
+
+def require_disk(found: Survey) -> None:
+    """Stop before the start when the cases might not fit on the disk."""
+    there = next(folder for folder in (found.folder, *found.folder.parents) if folder.is_dir())
+    replaced = sum(
+        (found.folder / f"{name}{ENDING}").stat().st_size
+        for name in (*found.outdated, *found.strays)
+        if (found.folder / f"{name}{ENDING}").is_file()
+    )
+    free = shutil.disk_usage(there).free + replaced
+    if found.disk > free:
+        half = "" if found.dtype == "float16" else "store float16 (--dtype float16, half of it), "
+        raise DataError(
+            f"{len(found.todo)} cases need up to {_gigabytes(found.disk)} in {found.folder}, where "
+            f"{_gigabytes(free)} are free. Free some space, {half}or, as compression mostly leaves a third to a half, "
+            "go on all the same with --ignore-disk; the run can be continued at any time."
+        )
+
+
+def _preprocess(task: _Task) -> int:
+    from .preprocess_case import preprocess_case  # loads nnU-Net and torch, here in the worker
+    from .tissue import tissue_locations
+
+    case = preprocess_case(task.images, task.plans, task.configuration)
+    seed = zlib.crc32(str(task.signature["content"]).encode())  # the same voxels give the same locations
+    locations = tissue_locations(case.data, seed)
+    return write_case(
+        task.folder, task.name, case.data, task.patch_size, task.signature, locations, task.dtype, case.mask
+    )
+
+
+def _task(work: Work, found: Survey, configuration: str) -> _Task:
+    return _Task(
+        work.case.name,
+        work.case.images,
+        found.folder,
+        found.plans,
+        configuration,
+        tuple(found.configuration["patch_size"]),
+        work.signature,
+        found.dtype,
+        work.memory,
+    )
+
+
+def _memory(task: _Task) -> int:
+    return task.memory
+
+
+def _quarantined(done: Done[_Task, int]) -> Quarantined:
+    assert done.failure is not None
+    paths = "; ".join(str(image) for image in done.task.images)
+    failure = done.failure
+    return Quarantined(f"{done.task.name} ({paths})", "preprocess", failure.kind, failure.reason, failure.advice)
+
+
+def _stop_if_most_are_refused(refused: list[Quarantined], written: int, most: float, table: Path) -> None:
+    finished = len(refused) + written
+    if finished < FEWEST_DONE or len(refused) <= most * finished:
+        return
+    (kind, count), *_ = Counter(line.kind for line in refused).most_common(1)
+    example = next(line for line in refused if line.kind == kind)
+    raise DataError(
+        f"{len(refused)} of the first {finished} cases were refused, more than {most:.0%}; most often ({count}) as "
+        f"{kind!r}: {example.reason} {example.advice} All are listed in {table}. What is done stays done."
+    )
+
+
+def _write_or_remove(table: Path, refused: list[Quarantined]) -> None:
+    if refused:
+        write_quarantine(table, refused)
+    else:
+        table.unlink(missing_ok=True)
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"
