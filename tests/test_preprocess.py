@@ -387,32 +387,33 @@ if __name__ == "__main__":
     print("started", flush=True)
     part = tuple(int(number) for number in sys.argv[1].split("/"))
     dataset, planned = imported_dataset("501"), planned_dataset("501", "VolFPlans")
-    summary = preprocess(dataset, planned, "x", workers=1, part=part, progress=False)
+    summary = preprocess(dataset, planned, "x", workers=int(sys.argv[2]), part=part, progress=False)
     print("written", summary.written)
 """
 
 
-def start(folder: Path, part: str = "0/1") -> subprocess.Popen[str]:
+def start(folder: Path, part: str = "0/1", workers: int = 0) -> subprocess.Popen[str]:
     script = folder / "again.py"
     script.write_text(_AGAIN)
-    return subprocess.Popen([sys.executable, str(script), part], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, str(script), part, str(workers)], stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+@pytest.mark.parametrize("kills", [3, pytest.param(15, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_and_run_again_gives_the_same_files(
-    nnunet_folders: NnUNetFolders, tmp_path: Path
+    kills: int, nnunet_folders: NnUNetFolders, tmp_path: Path
 ) -> None:
-    dataset, planned = make_dataset(nnunet_folders, 12)
+    dataset, planned = make_dataset(nnunet_folders, 4 * kills)
     run(dataset, planned)
     undisturbed = files(planned)
     for name in undisturbed:
         (planned.folder / "nnUNetPlans_x" / name).unlink()
     moments = random.Random(5)
-    for kill in range(3):
-        process = start(tmp_path)
+    for kill in range(kills):
+        process = start(tmp_path, workers=kill % 2)
         assert process.stdout.readline() == "started\n"
         # After some cases of this attempt, a random moment later: while the next one is read, written or moved.
-        wanted, deadline = min(12, 1 + 3 * kill), time.monotonic() + 30
+        wanted, deadline = 1 + 3 * kill, time.monotonic() + 30
         while len(list((planned.folder / "nnUNetPlans_x").glob("*.b2nd"))) < wanted and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(moments.uniform(0, 0.04))
@@ -478,7 +479,9 @@ def test_the_command_fails_when_nothing_is_there_in_the_end(nnunet_folders: NnUN
     dataset, _ = make_dataset(nnunet_folders, 2)
     for index in (0, 1):
         damage(dataset, index)
-    assert command_line("-d", "501", "-c", "x", "-np", "0") == 1
+    with pytest.raises(DataError, match=f"Not one case of {NAME} could be preprocessed") as told:
+        command_line("-d", "501", "-c", "x", "-np", "0")
+    assert "quarantine_nnUNetPlans_x.csv" in str(told.value)
 
 
 @pytest.mark.parametrize(

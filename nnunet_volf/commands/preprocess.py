@@ -11,6 +11,7 @@ from nnunet_volf.commands import options
 from nnunet_volf.errors import DataError
 
 if TYPE_CHECKING:
+    from nnunet_volf.preprocessing.imported import ImportedDataset
     from nnunet_volf.preprocessing.preprocess import PreprocessSummary
     from nnunet_volf.preprocessing.survey import Survey
 
@@ -33,42 +34,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Preprocess each configuration; 1 when cases are missing in the end."""
+    """Preprocess each configuration."""
     from nnunet_volf.preprocessing.imported import imported_dataset
-    from nnunet_volf.preprocessing.preprocess import preprocess
 
     part = _parse_part(args.part)
-    workers, why = _workers(args.np)
     memory = None if args.memory is None else int(args.memory * 1e9)
     dataset = imported_dataset(args.d)
     planned = plans.planned_dataset(dataset.name, args.p)
-    complete = True
     for configuration in args.c:
-
-        def announce(found: Survey, configuration: str = configuration) -> None:
-            _print_work(found, configuration, workers, why, memory)
-
-        summary = preprocess(
-            dataset,
-            planned,
-            configuration,
-            workers=workers,
-            part=part,
-            dtype=args.dtype,
-            memory=memory,
-            check_disk=not args.ignore_disk,
-            announce=announce,
-        )
-        _print_result(summary)
-        complete = complete and summary.complete and len(summary.refused) < len(summary.survey.cases)
+        summary = preprocess_and_say(args, dataset, planned, configuration, part, memory, not args.ignore_disk)
         if summary.complete:
             print(f"next: {planned.pretrain_command(configuration, args.p)}")
         else:
-            lacking = ", ".join(
-                f"{number}/{part[1]} ({count} cases)" for number, count in sorted(summary.missing.items())
-            )
+            lacking = ", ".join(f"{n}/{part[1]} ({count} cases)" for n, count in sorted(summary.missing.items()))
             print(f"next: the other parts, on this or another machine: {lacking}")
-    return 0 if complete or part[1] > 1 else 1
+    return 0
+
+
+def preprocess_and_say(
+    args: argparse.Namespace,
+    dataset: ImportedDataset,
+    planned: plans.PlannedDataset,
+    configuration: str,
+    part: tuple[int, int] = (0, 1),
+    memory: int | None = None,
+    check_disk: bool = True,
+) -> PreprocessSummary:
+    """Preprocess an imported dataset with -np and --dtype of the arguments; print what is to do and what was done."""
+    from nnunet_volf.preprocessing.preprocess import preprocess
+
+    workers, why = _workers(args.np)
+
+    def announce(found: Survey) -> None:
+        _print_work(found, configuration, workers, why, memory)
+
+    summary = preprocess(
+        dataset,
+        planned,
+        configuration,
+        workers=workers,
+        part=part,
+        dtype=args.dtype,
+        memory=memory,
+        check_disk=check_disk,
+        announce=announce,
+    )
+    _print_result(summary)
+    if summary.complete and len(summary.refused) == len(summary.survey.cases):
+        raise DataError(f"Not one case of {dataset.name} could be preprocessed. See {summary.survey.quarantine}.")
+    return summary
 
 
 def _parse_part(text: str) -> tuple[int, int]:
