@@ -158,7 +158,7 @@ def _by_axis(values: NDArray[np.float64], unit: str) -> str:
 def _bars(counts: Counter[str]) -> tuple[tuple[str, int, float], ...]:
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     rest = sum(count for _, count in ordered[MOST_BARS:])
-    shown_bars = ordered[:MOST_BARS] + ([(f"{len(ordered) - MOST_BARS} others", rest)] if rest else [])
+    shown_bars = ordered[:MOST_BARS] + ([(f"{len(ordered) - MOST_BARS:,} others", rest)] if rest else [])
     largest = max(count for _, count in shown_bars)
     return tuple((name, count, 100 * count / largest) for name, count in shown_bars)
 

@@ -349,7 +349,10 @@ def test_a_large_archive_still_makes_a_small_page_and_a_short_table(tmp_path: Pa
         ignored={f".{n}": n for n in range(5_000)},
         thumbnails={entry["case"]: PNG for entry in cases},
     )
-    assert len(page_of(content, tmp_path)) < 600_000
+    page = page_of(content, tmp_path)
+    assert len(page) < 600_000
+    for said in ("and 2,990 other notes", "and 4 more channels", ">2,992 others<"):
+        assert said in page
     table = describe_import(content).splitlines()
     assert len(table) <= 40
     assert max(map(len, table)) <= 100
