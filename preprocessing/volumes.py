@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,7 @@ class Volume:
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)  # rows of the 3 x 3 matrix
     notes: tuple[str, ...] = field(default=())  # what a user should know although the image is fine
+    reduced: bool = False  # it is one of several volumes in the file, or their mean
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,9 @@ def read_volume(path: Path, time: str = "refuse") -> Volume:
         notes += (f"{math.prod(sizes[3:])} volumes in one file; {used}",)
     voxels = _voxels(path, place)
     voxels = voxels.reshape(-1, *sizes[2::-1])
-    voxels = voxels[0] if len(voxels) == 1 or time == "first" else voxels.mean(axis=0, dtype=np.float32)
-    return Volume(voxels, header.spacing, header.origin, header.direction, notes)
+    reduced = len(voxels) > 1
+    voxels = voxels.mean(axis=0, dtype=np.float32) if reduced and time == "mean" else voxels[0]
+    return Volume(voxels, header.spacing, header.origin, header.direction, notes, reduced)
 
 
 def peek(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -143,7 +147,8 @@ def _header(path: Path, name: str, place: VoxelBytes | None) -> _Header:
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        with _silence():
+            reader.ReadImageInformation()
     except RuntimeError as error:
         if name == "NIfTI" and "orthonormal" in str(error):
             return _nifti_by_nibabel(path)
@@ -263,9 +268,25 @@ def _no_scalars(found: str) -> Refused:
 
 
 def _voxels(path: Path, place: VoxelBytes | None) -> NDArray[Any]:
-    if place is not None:
-        return place.read()
+    name = FORMATS[ending_of(path)]
     try:
-        return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
-    except RuntimeError as error:
-        raise _unreadable(FORMATS[ending_of(path)]) from error
+        if place is not None:
+            return place.read()
+        with _silence():
+            return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
+    except (RuntimeError, OSError, ValueError, OverflowError) as error:
+        raise _unreadable(name) from error
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what MetaIO and VNL print on standard error whatever ITK is told; what is wrong is told by a refusal."""
+    stderr = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(nowhere)
+        os.close(stderr)

@@ -8,6 +8,7 @@ the checksum that every compressed stream ends in is compared at no second readi
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ _META_TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
     "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_META_VECTORS = ("ElementSpacing", "ElementSize", "Offset", "Position", "Origin", "CenterOfRotation")
+_META_MATRICES = ("TransformMatrix", "Rotation", "Orientation")
 _NRRD_TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
     "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
@@ -154,6 +158,8 @@ def meta_bytes(path: Path) -> VoxelBytes | None:
         raise Refused(
             "unreadable", f"Its MetaImage header lacks {', '.join(missing)}.", "Remove the file or repair its header."
         )
+    sizes = _whole_numbers(fields["DimSize"])
+    _check_meta(fields, len(sizes))
     place = fields["ElementDataFile"]
     if place.startswith("LIST") or "%" in place or fields.get("BinaryData", "True").lower() != "true":
         return None
@@ -165,10 +171,26 @@ def meta_bytes(path: Path) -> VoxelBytes | None:
     return VoxelBytes(
         _present(file),
         np.dtype(kind).newbyteorder(">" if big else "<"),
-        _whole_numbers(fields["DimSize"]),
+        sizes,
         start,
         packed=fields.get("CompressedData", "False").lower() == "true",
     )
+
+
+def _check_meta(fields: dict[str, str], axes: int) -> None:
+    """Refuse a damaged header before ITK 5.4 sees it, which overruns its memory where numbers are too many or few."""
+    counts = {"NDims": 1} | dict.fromkeys(_META_VECTORS, axes) | dict.fromkeys(_META_MATRICES, axes * axes)
+    for key, count in counts.items():
+        try:
+            numbers = [float(number) for number in fields.get(key, "0 " * count).split()]
+        except ValueError:
+            numbers = []
+        if len(numbers) != count or not np.isfinite(numbers).all():
+            raise Refused("unreadable", f"{key} in its header is not {count} finite numbers.", "Repair the header.")
+    # A line without "=" is a key of several words here.
+    odd = any(len(key.split()) != 1 or _CONTROL.search(key + value) for key, value in fields.items())
+    if odd or fields["NDims"] != str(axes):
+        raise Refused("unreadable", "Its header is damaged.", "Copy or download the file again, or remove it.")
 
 
 def nrrd_bytes(path: Path) -> VoxelBytes | None:

@@ -174,6 +174,14 @@ def _meta_text(path: Path, *lines: str) -> None:
     path.write_text("\n".join(("ObjectType = Image", "NDims = 3", *lines, "")), encoding="utf-8")
 
 
+def _edited(path: Path, old: str, new: str) -> None:
+    """Replace text in the header of a MetaImage."""
+    write_itk(path, body())
+    content = path.read_bytes()
+    assert old.encode() in content
+    path.write_bytes(content.replace(old.encode(), new.encode(), 1))
+
+
 def faults() -> list[Fault]:
     """One file of each fault."""
     vector = np.stack([body()] * 3, axis=-1)
@@ -204,6 +212,10 @@ def faults() -> list[Fault]:
             lambda path: _meta_text(path, "DimSize = 4 -4 4", "ElementType = MET_SHORT", "ElementDataFile = LOCAL"),
             "unreadable",
         ),
+        # Three headers that end ITK 5.4's process.
+        Fault("negative_axes", ".mha", lambda path: _edited(path, "NDims = 3", "NDims =-3"), "unreadable"),
+        Fault("short_matrix", ".mha", lambda path: _edited(path, "1 0 0 0 1 0 0 0 1", "1 0 0"), "unreadable"),
+        Fault("damaged_key", ".mha", lambda path: _edited(path, "Matrix =", "Matrix \xff"), "unreadable"),
         Fault("series_over_time", ".nii.gz", lambda path: write_nifti(path, np.stack([body()] * 3)), "dimensions"),
         Fault("slice", ".nii.gz", lambda path: write_nifti(path, body()[0]), "dimensions"),
         Fault("slice_meta", ".mha", lambda path: write_itk(path, body()[0]), "dimensions"),

@@ -142,6 +142,14 @@ def test_an_ascii_metaimage_is_left_to_simpleitk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(path).voxels.ravel(), np.arange(24))
 
 
+def test_keys_that_itk_copies_from_other_headers_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "image.mha"
+    archives.write_itk(path, archives.body())
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"DimSize", "0008|103e = Übersicht\nComment =\nDimSize".encode(), 1))
+    np.testing.assert_array_equal(read_volume(path).voxels, archives.body())
+
+
 # ------------------------------------------------------------------------------------------- axes and time
 
 
