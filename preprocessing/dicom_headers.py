@@ -5,6 +5,7 @@ UIDs are hashed as soon as they are read. The series description is kept in memo
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import warnings
@@ -24,6 +25,7 @@ from .refusals import Refused
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 # CT, MR, PET and their multi-frame forms: with no rows, such a file was cut off.
 _SCANS = {_STORAGE + end for end in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130")}
+_DIRECTORY = "1.2.840.10008.1.3.10"  # a DICOMDIR, the only object that is of no series
 _SECONDARY = {_STORAGE + end for end in ("7", "7.1", "7.2", "7.3", "7.4")}
 _MASKS_AND_MAPS = {_STORAGE + end for end in ("66.4", "66.7", "481.2", "30")}  # segmentations, dose, parametric maps
 _LOCALIZER = {"LOCALIZER", "SCOUT", "SURVEY", "TOPOGRAM"}
@@ -110,10 +112,16 @@ def series_in(folder: str) -> list[str]:
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom from quoting header values in warnings, and from validating what is only passed on."""
-    with warnings.catch_warnings(), pydicom.config.disable_value_validation():
-        warnings.simplefilter("ignore")
-        yield
+    """Keep pydicom from quoting header values in warnings and logs, and from validating what is only passed on."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _read(path: Path, tags: list[str]) -> Dataset:
@@ -155,7 +163,7 @@ def _header(path: Path, dataset: Dataset) -> SliceHeader:
             series=_series_id(path, dataset),
             study=_hash(dataset.get("StudyInstanceUID") or ""),
             kind=kind,
-            modality=modality if re.fullmatch("[A-Z]{2,4}", modality) else "OT",
+            modality=modality if re.fullmatch("[A-Z]{2,4}", modality) else "unknown",
             flags=_flags(dataset, description),
             rows=rows,
             columns=columns,
@@ -170,7 +178,7 @@ def _header(path: Path, dataset: Dataset) -> SliceHeader:
 def _kind(dataset: Dataset, pixels: int) -> str:
     sop_class = str(dataset.get("SOPClassUID") or "")
     if not pixels:
-        if sop_class in _SCANS or not sop_class:
+        if sop_class in _SCANS or ("SeriesInstanceUID" not in dataset and sop_class != _DIRECTORY):
             raise Refused(
                 "truncated",
                 "The file ends before its header says how large the image is.",

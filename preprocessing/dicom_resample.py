@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_DIGITS = 6  # of shares of a voxel; closer than that is the same place
+
 
 def upright_stack(
     voxels: NDArray[Any], sideways: NDArray[np.float64], spacing: tuple[float, ...]
@@ -19,14 +21,14 @@ def upright_stack(
         spacing: of x and y (and more)
 
     Returns:
-        The voxels, filled up with the smallest value of the volume where there was no slice; and how far along x and y
-        the first voxel has moved, in millimetres.
+        The voxels, NaN where a slice does not reach; and how far along x and y the first voxel has moved, in
+        millimetres.
     """
     pixels = np.array(spacing[:2])
-    shifts = sideways / pixels
+    shifts = np.round(sideways / pixels, _DIGITS)
     first = np.floor(shifts.min(axis=0))
     size = np.ceil(shifts.max(axis=0)) - first + np.array(voxels.shape[:0:-1])
-    upright = np.full((len(voxels), int(size[1]), int(size[0])), float(voxels.min()), dtype=np.float32)
+    upright = np.full((len(voxels), int(size[1]), int(size[0])), np.nan, dtype=np.float32)
     for plane, target, (x, y) in zip(voxels, upright, shifts - first, strict=True):
         for_rows = _shift(plane.astype(np.float64), y)
         moved = _shift(for_rows.T, x).T
@@ -45,8 +47,11 @@ def even_stack(voxels: NDArray[Any], distances: NDArray[np.float64], step: float
     even = np.empty((count, *voxels.shape[1:]), dtype=np.float32)
     lower = np.clip(np.searchsorted(distances, targets, side="right") - 1, 0, len(distances) - 2)
     for plane, target, below in zip(even, targets, lower, strict=True):
-        share = (target - distances[below]) / (distances[below + 1] - distances[below])
-        plane[...] = (1 - share) * voxels[below].astype(np.float32) + share * voxels[below + 1].astype(np.float32)
+        share = round((target - distances[below]) / (distances[below + 1] - distances[below]), _DIGITS)
+        if share in (0, 1):  # a neighbour that does not count must not hand on its NaN
+            plane[...] = voxels[below + int(share)]
+        else:
+            plane[...] = (1 - share) * voxels[below].astype(np.float32) + share * voxels[below + 1].astype(np.float32)
     return even, float(targets[1] - targets[0])
 
 

@@ -56,6 +56,8 @@ def _on_a_grid(voxels: NDArray[Any], geometry: Geometry, notes: list[str]) -> Vo
             f"{before} slices with gaps of up to {geometry.widest_gap:.3g} mm were interpolated onto {len(voxels)} "
             f"slices {step:.3g} mm apart."
         )
+    if geometry.is_tilted:  # filled up last, so that no filling is mixed with what was measured
+        np.nan_to_num(voxels, copy=False, nan=float(np.nanmin(voxels)))
     return Volume(voxels, spacing, origin, geometry.direction, tuple(notes))
 
 
