@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import json
 import os
 import re
@@ -29,8 +30,12 @@ DICOM_ENDINGS = (".dcm", ".ima", ".dicom")
 _DETACHED = (".raw", ".zraw", ".img")
 # What lies about in archives and is certainly no image: not worth opening.
 _NEVER = frozenset(
-    ".bak .bval .bvec .csv .doc .docx .gif .gz .html .jpeg .jpg .json .log .md .pdf .png .py .sh .tar .tsv .txt .xls "
-    ".xlsx .xml .yaml .yml .zip".split()
+    f".{ending}"
+    for ending in (
+        *("bak", "gz", "log", "py", "sh", "tar", "zip"),
+        *("bval", "bvec", "csv", "doc", "docx", "html", "json", "md", "pdf", "tsv", "txt", "xls", "xlsx", "xml"),
+        *("gif", "jpeg", "jpg", "png", "yaml", "yml"),
+    )
 )
 _PATH_COLUMNS = ("path", "image_path", "image", "file", "filename")
 _SUBJECT_COLUMNS = ("subject", "case", "patient", "id")
@@ -60,7 +65,7 @@ class Found:
 
 def find(source: str) -> Found:
     """Return the images of a source, sorted by name."""
-    path = Path(source).expanduser()
+    path = Path(source).expanduser().absolute()  # dataset.json names images from here, and is read from anywhere
     if path.is_dir():
         found = _from_nnunet(path) if _is_nnunet(path) else _from_folder(path)
     elif path.is_file():
@@ -70,7 +75,7 @@ def find(source: str) -> Found:
     elif re.fullmatch(r"\d+|Dataset\d{3}_.+", source):
         found = _from_nnunet(raw_dataset(source))
     elif glob.has_magic(source):
-        matches = [Path(match) for match in glob.iglob(str(path), recursive=True)]
+        matches = [Path(match) for match in glob.iglob(str(path), recursive=True)]  # noqa: PTH207 - follows links
         found = _from_paths(matches, _root_of_glob(path))
     else:
         raise DataError(
@@ -108,13 +113,22 @@ def _sort_files(found: Found, folder: Path, files: list[str], root: Path) -> Non
         ending = ending_of(name)
         if ending in FORMATS:
             path = folder / name
-            found.items.append(SourceItem(str(path), path.relative_to(root).as_posix()))
+            _add(found, SourceItem(str(path), path.relative_to(root).as_posix()), "It is a link to nothing.")
         elif is_dicom(folder / name):
             dicom = True
         elif Path(name).suffix.lower() not in _DETACHED:
             found.ignored[Path(name).suffix.lower() or "no ending"] += 1
     if dicom:
         found.items.append(SourceItem(str(folder), folder.relative_to(root).as_posix(), dicom=True))
+
+
+def _add(found: Found, item: SourceItem, otherwise: str) -> None:
+    """Take an image if it is there, and say otherwise that it is not."""
+    if Path(item.path).exists():
+        found.items.append(item)
+    else:
+        advice = "Bring the image back, or take out what names it."
+        found.quarantined.append(Quarantined(item.name, "find", "missing", otherwise, advice))
 
 
 def is_dicom(path: Path) -> bool:
@@ -155,17 +169,16 @@ def _from_rows(rows: list[dict[str, str]], base: Path) -> Found:
                 f"into a column called one of: {', '.join(_PATH_COLUMNS)}."
             )
         path = base / Path(text).expanduser()
-        dicom = path.is_dir()
-        if not path.exists():
-            advice = "Correct the table, or take the row out."
-            found.quarantined.append(
-                Quarantined(text, "find", "missing", "The table names it, but it is not there.", advice)
-            )
-        elif dicom or ending_of(path) in FORMATS:
-            subject, channel = _column(row, _SUBJECT_COLUMNS), _column(row, _CHANNEL_COLUMNS)
-            found.items.append(SourceItem(str(path), text, dicom, subject, channel))
-        else:
+        subject, channel = _column(row, _SUBJECT_COLUMNS), _column(row, _CHANNEL_COLUMNS)
+        image = ending_of(path) in FORMATS
+        if path.is_file() and not image and is_dicom(path):  # a slice stands for its folder, as everywhere
+            path, text = path.parent, Path(text).parent.as_posix()
+        if path.is_file() and not image:
             found.ignored[path.suffix.lower() or "no ending"] += 1
+        else:
+            item = SourceItem(str(path), text, path.is_dir(), subject, channel)
+            _add(found, item, "The table names it, but it is not there.")
+    found.items = list(dict.fromkeys(found.items))
     return found
 
 
@@ -174,20 +187,21 @@ def _column(row: dict[str, str], names: tuple[str, ...]) -> str | None:
 
 
 def _csv_rows(table: Path) -> list[dict[str, str]]:
-    with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
-        first = file.readline()
-        file.seek(0)
-        delimiter = max(",;\t", key=first.count)
-        return [
-            {key.strip().lower(): (value or "").strip() for key, value in row.items() if key is not None}
-            for row in csv.DictReader(file, delimiter=delimiter)
-        ]
+    try:
+        text = table.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
+    except UnicodeDecodeError as error:
+        raise DataError(f"{table} is not in UTF-8 ({error}). Save it as 'CSV UTF-8'.") from error
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    return [
+        {key.strip().lower(): (value or "").strip() for key, value in row.items() if key is not None}
+        for row in csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    ]
 
 
 def _json_rows(table: Path) -> list[dict[str, str]]:
-    """Read a list of paths, a list of rows, or any tree whose leaves hold ``image_path`` (nnssl's pretrain_data.json)."""
+    """Read a list of paths or rows, or any tree whose leaves hold ``image_path`` (nnssl's pretrain_data.json)."""
     try:
-        content = json.loads(table.read_text(encoding="utf-8"))
+        content = json.loads(table.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{table} is not valid JSON ({error}). Correct it, or give the list as CSV.") from error
     return list(_json_leaves(content, ""))
@@ -208,28 +222,42 @@ def _json_leaves(content: Any, subject: str) -> Iterator[dict[str, str]]:
 
 
 def _is_nnunet(folder: Path) -> bool:
-    return (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir()
+    """Say whether a folder is a dataset: of nnU-Net, with images in place or listed, or of the Decathlon."""
+    if not (folder / "dataset.json").is_file():
+        return False
+    return (folder / "imagesTr").is_dir() or "dataset" in _described(folder)
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    try:
+        description: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{folder / 'dataset.json'} is not valid JSON ({error}). Correct it, or remove it.") from error
+    return description
 
 
 def _from_nnunet(folder: Path) -> Found:
     """Take imagesTr and imagesTs, or what dataset.json lists; labels are not looked at."""
-    description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    description = _described(folder)
     names = tuple((description.get("channel_names") or description["modality"]).values())
     found = Found(channel_names=names)
     for case, entry in description.get("dataset", {}).items():
         for channel, image in enumerate(entry["images"]):
             path = folder / os.path.expandvars(image)
-            found.items.append(SourceItem(str(path), f"{case}/{names[channel]}", subject=case, channel=names[channel]))
+            item = SourceItem(str(path), f"{case}/{names[channel]}", subject=case, channel=names[channel])
+            _add(found, item, "dataset.json lists it, but it is not there.")
     listed = {item.path for item in found.items}
+    # Files of the Decathlon, which nnU-Net's format comes from, tell no channel.
+    pattern = r"(.+)_(\d{4})" if "channel_names" in description or len(names) > 1 else r"(.+?)(?:_(\d{4}))?"
     for part in ("imagesTr", "imagesTs"):
-        for path in sorted((folder / part).glob("*")) if (folder / part).is_dir() else []:
+        for path in sorted((folder / part).glob("[!.]*")) if (folder / part).is_dir() else []:
             ending = ending_of(path)
-            match = re.fullmatch(r"(.+)_(\d{4})", path.name[: -len(ending)]) if ending in FORMATS else None
-            if match is None or int(match[2]) >= len(names):
+            match = re.fullmatch(pattern, path.name[: -len(ending)]) if ending in FORMATS else None
+            channel = int(match[2] or 0) if match else 0
+            if match is None or channel >= len(names):
                 found.ignored[path.suffix.lower() or "no ending"] += 1
             elif str(path) not in listed:
                 name = path.relative_to(folder).as_posix()
-                found.items.append(
-                    SourceItem(str(path), name, subject=f"{part}/{match[1]}", channel=names[int(match[2])])
-                )
+                item = SourceItem(str(path), name, subject=f"{part}/{match[1]}", channel=names[channel])
+                _add(found, item, "It is a link to nothing.")
     return found
