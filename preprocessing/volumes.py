@@ -36,6 +36,13 @@ _FINDERS: dict[str, Callable[[Path], VoxelBytes | None]] = {
 # Axes this far from perpendicular are taken as perpendicular: 100 mm along one then lean over by less than 9 mm. The
 # gantry of a CT is tilted further where it is tilted on purpose, and a scan sheared by that is not passed in silence.
 MOST_SHEAR = 5.0  # degrees
+# ITK 5.4 does not return from a NIfTI whose affine holds numbers near the end of their range.
+FARTHEST = 1e6  # mm
+_AFFINES = {
+    "sform_code": ("srow_x", "srow_y", "srow_z"),
+    "qform_code": ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+}
+
 # The note of a volume that had to be read without SimpleITK.
 REFUSED_BY_SIMPLEITK = "SimpleITK, and with it nnU-Net's usual reader, refuses this file"
 
@@ -175,6 +182,14 @@ def _check_nifti(path: Path) -> None:
             "spacing",
             f"The spacing in its header is {pixdim} mm, which SimpleITK would silently replace by 1.",
             "Write the true spacing into the header, or remove the file.",
+        )
+    used = [key for code, keys in _AFFINES.items() if header[code] > 0 for key in keys]
+    numbers = np.concatenate([np.ravel(header[key]) for key in used]) if used else np.zeros(1)
+    if not (np.abs(numbers) < FARTHEST).all():
+        raise Refused(
+            "direction",
+            f"The affine in its header holds {float(numbers[~(np.abs(numbers) < FARTHEST)][0]):g}.",
+            "Repair the header, or remove the file.",
         )
     if header.get_data_dtype().fields or header.get_data_dtype().kind == "c":
         raise _no_scalars("colours or complex numbers")

@@ -17,7 +17,7 @@ SHAPE = (16, 18, 20)  # of (z, y, x)
 SPACING = (1.0, 1.0, 2.0)  # of (x, y, z)
 
 # Where nibabel and NIfTI keep these fields in the header.
-_DIM, _PIXDIM, _QFORM_CODE = 40, 76, 252
+_PIXDIM, _QFORM_CODE, _SROW_Y = 76, 252, 296
 
 
 class Good(NamedTuple):
@@ -124,6 +124,11 @@ def _spaced(path: Path, *pixdim: float) -> None:
     write_nifti(path, body())
     patch(path, _QFORM_CODE, "h", 0, 0)  # and the code of the sform, which follows
     patch(path, _PIXDIM + 4, "f", *pixdim)
+
+
+def _endless(path: Path) -> None:
+    write_nifti(path, body())
+    patch(path, _SROW_Y + 8, "f", 1.7e38, -np.inf)  # of y's row and, next, its offset
 
 
 def _truncated(path: Path, **how: Any) -> None:
@@ -234,6 +239,7 @@ def faults() -> list[Fault]:
         Fault("spacing_in_metres", ".nii.gz", lambda path: write_nifti(path, body(), affine((0.001,) * 3)), "spacing"),
         Fault("spacing_in_microns", ".mha", lambda path: write_itk(path, body(), (800, 800, 1000)), "spacing"),
         Fault("one_absurd_spacing", ".nrrd", lambda path: write_itk(path, body(), (0.02, 1, 3)), "spacing"),
+        Fault("endless_affine", ".nii", _endless, "direction"),
         Fault("sheared", ".nii.gz", lambda path: write_nifti(path, body(), _sheared(0.3)), "direction"),
         Fault(
             "sheared_meta", ".mha", lambda path: write_itk(path, body(), direction=(1, 0.3, 0, 0, 1, 0, 0, 0, 1)),
