@@ -105,10 +105,8 @@ def write_settings(
     A new file is a copy of the dataset's plans under another name: it uses the same preprocessed data. An existing one
     keeps its settings but for the changes; ``None`` takes a setting out, back to its default.
     """
-    from nnunet_volf.shares import check_fusion  # imports torch, which commands that only read do without
-
     dataset.configuration(configuration)
-    plans = copy.deepcopy(dataset.plans)
+    plans = dataset.plans
     path = dataset.folder / f"{plans_name}.json"
     if path.is_file():
         existing = read_plans(dataset.folder, plans_name)
@@ -118,14 +116,22 @@ def write_settings(
                 f"from it with -p {plans_name}."
             )
         plans = existing
-    plans["plans_name"] = plans_name
+    named = PlannedDataset(dataset.name, dataset.folder, {**plans, "plans_name": plans_name})
+    changed = with_settings(named, configuration, changes)
+    write_json(path, changed.plans)
+    return changed
+
+
+def with_settings(planned: PlannedDataset, configuration: str, changes: Mapping[str, Any]) -> PlannedDataset:
+    """Return plans with some settings changed, or refuse settings that no training would take."""
+    from nnunet_volf.shares import check_fusion  # imports torch, which commands that only read do without
+
+    plans = copy.deepcopy(planned.plans)
     own = plans["configurations"][configuration]
     merged = {**own.get(PLANS_KEY, {}), **changes}
     own[PLANS_KEY] = {name: value for name, value in merged.items() if value is not None}
-    changed = PlannedDataset(dataset.name, dataset.folder, plans)
+    changed = PlannedDataset(planned.name, planned.folder, plans)
     check_fusion(changed.configuration(configuration)["patch_size"], changed.settings(configuration))
-
-    write_json(path, plans)
     return changed
 
 

@@ -128,6 +128,7 @@ def describe(archive: Archive, planned: PlannedDataset, configuration: str) -> l
     normalisation = ", ".join(scheme.removesuffix("Normalization") for scheme in plan["normalization_schemes"])
     extent = " x ".join(f"{side * step:.0f}" for side, step in zip(patch, spacing, strict=True))
     steps = settings.epochs * settings.iterations
+    crops = 2 * steps * plan["batch_size"]
     return [
         ("cases", f"{len(archive)}, {median} voxels in the median once resampled"),
         ("spacing", f"{' x '.join(f'{step:.3g}' for step in spacing)} mm"),
@@ -139,8 +140,5 @@ def describe(archive: Archive, planned: PlannedDataset, configuration: str) -> l
             f"{max(features)} features",
         ),
         ("training", f"{settings.epochs} epochs of {settings.iterations} steps = {steps:,} steps"),
-        (
-            "sees each case",
-            f"about {2 * steps * plan['batch_size'] / len(archive):,.0f} times, as one of the two crops",
-        ),
+        ("crops", f"about {crops / len(archive):,.0f} of each case over the whole training"),
     ]

@@ -11,7 +11,9 @@ import numpy as np
 from nnunet_volf import machine
 from nnunet_volf.plans import PlannedDataset
 from nnunet_volf.progress import readable_time
+from nnunet_volf.settings import VolFSettings
 
+from .imported import imported_dataset
 from .refusals import Refused
 from .sources import Found
 from .volumes import peek
@@ -68,13 +70,21 @@ def describe_disk(size: Size | None, dtype: str, folder: Path) -> str:
     return f"at most about {_gigabytes(size.bytes(dtype))} as {dtype} in {folder}, which has {_gigabytes(free)} free"
 
 
-def describe_time(planned: PlannedDataset, configuration: str, device: str, gpus: int) -> str:
+def size_of(dataset: str, planned: PlannedDataset | None, configuration: str) -> Size:
+    """Return the size of a dataset that was imported before."""
+    cases = imported_dataset(dataset).cases
+    voxels = sum(_resampled(case.shape, case.spacing, planned, configuration) for case in cases)
+    return Size(len(cases), voxels)
+
+
+def describe_time(
+    planned: PlannedDataset, configuration: str, settings: VolFSettings, device: str, gpus: int
+) -> str:
     """Time a few steps of the plan's network and say how long the training will take."""
     import torch
 
     from nnunet_volf.estimate import measure_speed
 
-    settings = planned.settings(configuration)
     speed = measure_speed(
         planned.configuration(configuration), len(planned.channel_names()), settings, torch.device(device)
     )

@@ -6,13 +6,13 @@ import contextlib
 import copy
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nnunet_volf.errors import DataError, SettingsError
 from nnunet_volf.files import write_json
-from nnunet_volf.plans import TARGET_KEY, PlannedDataset, planned_dataset, write_settings
+from nnunet_volf.plans import TARGET_KEY, PlannedDataset, read_plans, with_settings
 from nnunet_volf.settings import PLANS_KEY
 
 from .fingerprint import Fingerprint
@@ -85,10 +85,24 @@ def plan_own(
             "nnUNetPlannerResEncL and nnUNetPlannerResEncXL."
         )
     write_json(preprocessed_folder(dataset) / "dataset_fingerprint.json", fingerprint.to_mapping())
-    with contextlib.redirect_stdout(io.StringIO()):  # pages of it
+    with contextlib.redirect_stdout(io.StringIO()), _some_threads():  # pages of output
         made = planner_class(dataset.name, plans_name=plans_name, overwrite_target_spacing=spacing)
         plans: dict[str, Any] = made.plan_experiment()
     return {**plans, TARGET_KEY: None}
+
+
+@contextlib.contextmanager
+def _some_threads() -> Iterator[None]:
+    """Let nnU-Net's planner set torch's threads to the number of loader workers, which may be 0 for training."""
+    name = "nnUNet_n_proc_DA"
+    before = os.environ.get(name)
+    if before == "0":
+        os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[name] = before
 
 
 def write_plans(
@@ -103,6 +117,13 @@ def write_plans(
     The description of the dataset holds no paths of the archive here: nnU-Net copies it into every checkpoint.
     """
     folder = preprocessed_folder(dataset)
+    path = folder / f"{plans['plans_name']}.json"
+    if path.is_file():
+        plans = _keep_settings(plans, read_plans(folder, plans["plans_name"]))
+    made = PlannedDataset(dataset.name, folder, plans)
+    made.configuration(configuration)
+    planned = with_settings(made, configuration, changes)
+
     description = {
         "channel_names": {str(number): name for number, name in enumerate(dataset.channel_names)},
         "labels": {"background": 0},
@@ -111,12 +132,8 @@ def write_plans(
     }
     write_json(folder / "dataset.json", description)
     write_json(folder / "dataset_fingerprint.json", fingerprint.to_mapping())
-    plans_name = plans["plans_name"]
-    before = folder / f"{plans_name}.json"
-    if before.is_file():
-        plans = _keep_settings(plans, planned_dataset(dataset.name, plans_name).plans)
-    write_json(before, plans)
-    return write_settings(PlannedDataset(dataset.name, folder, plans), configuration, changes, plans_name)
+    write_json(path, planned.plans)
+    return planned
 
 
 def _keep_settings(plans: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,4 +4,4 @@ A command module has ``NAME``, ``HELP``, ``add_arguments(parser)`` and ``run(arg
 code. All of them are imported to print the help, so they import torch and nnU-Net only inside ``run``.
 """
 
-COMMANDS = ("import_archive", "plan", "settings", "preview", "trainers", "doctor")
+COMMANDS = ("pretrain", "import_archive", "plan", "preprocess", "settings", "preview", "trainers", "doctor")

@@ -31,13 +31,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the pretraining settings that were asked for."""
+    return parse_assignments(args.set) | ({"preset": args.preset} if args.preset else {})
+
+
 def plan_and_say(args: argparse.Namespace, dataset: Any) -> plans.PlannedDataset:
     """Plan an imported dataset as the arguments say, and print what came out."""
     from nnunet_volf import machine
     from nnunet_volf.preprocessing import comparison, planning
     from nnunet_volf.preprocessing.fingerprint import fingerprint_like, take_fingerprint
 
-    changes = parse_assignments(args.set) | ({"preset": args.preset} if args.preset else {})
     notes: list[str] = []
     if args.target:
         target = plans.planned_dataset(args.target, args.p)
@@ -50,7 +54,7 @@ def plan_and_say(args: argparse.Namespace, dataset: Any) -> plans.PlannedDataset
         fingerprint = take_fingerprint(dataset, args.sample, workers)
         made = planning.plan_own(dataset, fingerprint, args.name, args.pl, args.spacing)
         origin = f"by {args.pl}, from tissue in {fingerprint.sampled} of {len(dataset.cases)} cases"
-    planned: plans.PlannedDataset = planning.write_plans(dataset, made, args.c, changes, fingerprint)
+    planned: plans.PlannedDataset = planning.write_plans(dataset, made, args.c, settings_of(args), fingerprint)
 
     archive = comparison.Archive.read(dataset.folder)
     print(f"{planned.name}, {args.c}, {args.name}: {origin}")

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
+from typing import Any
 
-from nnunet_volf.commands import options
+from nnunet_volf import plans
+from nnunet_volf.commands import import_archive, options, plan, preprocess
+from nnunet_volf.diagnosis import check_folders
+from nnunet_volf.errors import VolFError
+from nnunet_volf.launch import Training
 
 NAME = "pretrain"
-HELP = "From a folder of scans to a pretrained network: import, plan, preprocess, train; run again, it goes on"
+HELP = "From a folder of scans to a pretrained network: import, plan, preprocess, train. Run again, it goes on"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,23 +24,115 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_planning(parser)
     options.add_workers(parser)
     parser.add_argument(
-        "--dtype", choices=("float32", "float16"), default="float32", help="of stored voxels [%(default)s]"
+        "--dtype", choices=("float32", "float16"), default="float32", help="of the preprocessed voxels [%(default)s]"
     )
     parser.add_argument("-f", default="all", metavar="FOLD", help="0 to 4 hold a fifth of the cases out [%(default)s]")
-    parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="[%(default)s]")
-    parser.add_argument("-num_gpus", type=int, default=1, help="[%(default)s]")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and how long it takes")
+    parser.add_argument("-device", choices=("cuda", "cpu", "mps"), help="[cuda where there is a GPU]")
+    parser.add_argument("-num_gpus", type=int, default=1, metavar="N", help="[%(default)s]")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done and what it takes")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Go through the stages; each finds out by itself what is done already."""
-    from nnunet_volf.preprocessing.pipeline import Pipeline
-
-    pipeline = Pipeline(args)
-    print(pipeline.outlook(), flush=True)
+    """Say what will be done, then do it stage by stage; each stage finds out by itself what is done already."""
+    _require_folders()
+    args.device = args.device or _device()
+    target = plans.planned_dataset(args.target, args.p) if args.target else None
+    imported = _imported_before(args.source)
+    found, request = (None, None) if imported else _look_around(args)
+    _print_outlook(args, imported, found, request, target)
     if args.dry_run:
-        print(f"\nnext: the same command without --dry-run")
+        print("\nnext: the same command without --dry-run")
         return 0
-    for stage in pipeline.stages():
-        print(stage, flush=True)
-    return pipeline.train()
+
+    from nnunet_volf.preprocessing.imported import imported_dataset
+
+    if imported is None:
+        _headline(1, "import")
+        import_archive.import_and_report(request, found, args.target)
+    dataset = imported_dataset(imported or request.dataset)
+    _headline(2, "plan")
+    planned = plan.plan_and_say(args, dataset)
+    training = Training(planned, args.c, args.name, args.f, args.device, args.num_gpus)
+    if training.finished is None:
+        _headline(3, "preprocess")
+        preprocess.preprocess_and_say(args, dataset, planned, args.c)
+        _headline(4, "train")
+        print(training.command(), flush=True)
+        code = training.run()
+        if code:
+            return code
+    return _finish(planned, args.c, training)
+
+
+def _require_folders() -> None:
+    for finding in check_folders(os.environ):
+        if finding.level == "error":
+            raise VolFError(f"{finding.topic}: {finding.found}. {finding.advice}")
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _imported_before(source: str) -> str | None:
+    """Return the name of an imported dataset where the source is one, by its number, name or folder."""
+    from nnunet_volf.preprocessing.imported import MANIFEST, raw_dataset
+
+    if Path(source).is_dir():
+        return Path(source).resolve().name if (Path(source) / MANIFEST).is_file() else None
+    if not source.isdigit() and not source.startswith("Dataset"):
+        return None
+    folder = raw_dataset(source)
+    return folder.name if (folder / MANIFEST).is_file() else None
+
+
+def _look_around(args: argparse.Namespace) -> tuple[Any, Any]:
+    from nnunet_volf.preprocessing.asking import import_request
+    from nnunet_volf.preprocessing.sources import find
+
+    found = find(args.source)
+    return found, import_request(args, found)
+
+
+def _print_outlook(
+    args: argparse.Namespace, imported: str | None, found: Any, request: Any, target: plans.PlannedDataset | None
+) -> None:
+    from nnunet_volf.preprocessing import outlook
+    from nnunet_volf.preprocessing.reporting import describe_found
+
+    folder = Path(os.environ["nnUNet_preprocessed"])
+    if imported is not None:
+        print(f"1 import      done: {imported}")
+        size = outlook.size_of(imported, target, args.c)
+    else:
+        first, *rest = describe_found(found, request).splitlines()
+        print("\n".join([f"1 import      {first}", *(f"{'':14}{line}" for line in rest)]))
+        size = outlook.guess_size(found, target, args.c)
+    like = f"like {target.name}, {args.p}" if target else f"by {args.pl}, from the archive itself"
+    print(f"2 plan        {args.c} {like}, as {args.name}")
+    print(f"3 preprocess  {outlook.describe_disk(size, args.dtype, folder)}")
+    if target is None:
+        print("4 train       how long it takes is known once the archive is planned")
+    else:
+        settings = target.settings(args.c, plan.settings_of(args))
+        print(f"4 train       {outlook.describe_time(target, args.c, settings, args.device, args.num_gpus)}")
+
+
+def _headline(number: int, stage: str) -> None:
+    print(f"\n== {number}/4 {stage}", flush=True)
+
+
+def _finish(planned: plans.PlannedDataset, configuration: str, training: Training) -> int:
+    from nnunet_volf.summary import fine_tune_commands
+
+    checkpoint = training.finished
+    if checkpoint is None:
+        raise VolFError(f"The training ended without an error, but {training.folder} has no final checkpoint.")
+    print(f"\npretrained: {checkpoint}")
+    for command in fine_tune_commands(planned.plans, configuration, checkpoint):
+        print(f"next: {command}")
+    return 0
