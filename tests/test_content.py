@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,19 @@ def test_the_size_of_a_slab_makes_no_difference(slab: int, monkeypatch: pytest.M
     expected = content_hash(volume())
     monkeypatch.setattr(content, "SLAB_VOXELS", slab)
     assert content_hash(volume()) == expected
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_no_float_copy_of_the_whole_image_is_made(axes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "SLAB_VOXELS", 1 << 14)
+    image = stored_otherwise(volume(shape=(100, 100, 100)), axes, (1, -1, 1))
+    tracemalloc.start()
+    try:
+        content_hash(image)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * 4 * (1 << 14)  # a float32 copy would take 4 MB
 
 
 # ---------------------------------------------------------------------------------------------- different

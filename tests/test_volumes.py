@@ -12,8 +12,9 @@ import pytest
 import SimpleITK
 
 from nnunet_volf.preprocessing.checks import audit
+from nnunet_volf.preprocessing.grids import REFUSED_BY_SIMPLEITK
 from nnunet_volf.preprocessing.refusals import Refused
-from nnunet_volf.preprocessing.volumes import FORMATS, REFUSED_BY_SIMPLEITK, ending_of, peek, read_volume
+from nnunet_volf.preprocessing.volumes import FORMATS, ending_of, peek, read_volume
 
 GOOD = {file.name: file for file in archives.good_files()}
 FAULTS = {fault.name: fault for fault in archives.faults()}
@@ -214,6 +215,8 @@ def test_what_is_done_with_time_is_chosen_by_name(tmp_path: Path) -> None:
     assert first.notes == ("3 volumes in one file; the first was taken",)
     assert mean.notes == ("3 volumes in one file; their mean was taken",)
     assert first.spacing == archives.SPACING
+    assert first.reduced
+    assert mean.reduced
     with pytest.raises(ValueError, match="time is 'last'"):
         read_volume(path, "last")
 
@@ -223,6 +226,7 @@ def test_an_empty_fourth_axis_is_dropped_and_noted(time: str, tmp_path: Path) ->
     volume = read_volume(written(tmp_path, GOOD["one_volume_in_time"]), time)
     assert volume.voxels.shape == archives.SHAPE
     assert volume.voxels.dtype == np.int16
+    assert not volume.reduced
     assert volume.notes == ("empty axes after the third were dropped: the file has the shape [20, 18, 16, 1]",)
 
 
