@@ -60,8 +60,8 @@ def check_channels(target: Mapping[str, str], dataset: ImportedDataset, target_n
     if len(names) != len(dataset.channel_names):
         raise DataError(
             f"{dataset.name} has {len(dataset.channel_names)} channels ({', '.join(dataset.channel_names)}) and "
-            f"{target_name} has {len(names)} ({', '.join(names)}): the first layer would not fit. Import the same channels "
-            f"(--channels {' '.join(f'{name}=PATTERN' for name in names)})."
+            f"{target_name} has {len(names)} ({', '.join(names)}): the first layer would not fit. Import the same "
+            f"channels (--channels {' '.join(f'{name}=PATTERN' for name in names)})."
         )
     return [
         f"channel {number} is {own} here and {other} in {target_name}; they are taken for the same"

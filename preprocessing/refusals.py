@@ -8,7 +8,7 @@ from typing import Any
 from nnunet_volf.errors import DataError
 
 
-class Refused(DataError):
+class Refused(DataError):  # noqa: N818 - what happens to an item, not a fault of the program
     """One file, series or subject cannot be used; the others go on without it."""
 
     def __init__(self, kind: str, reason: str, advice: str) -> None:

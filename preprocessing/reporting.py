@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 from .archive import Imported
 from .outputs import manifest_entry
-from .report import ImportReport, describe_import, write_report
+from .refusals import Refused
+from .report import ImportReport, cases_to_show, describe_import, write_report
 from .request import Request
 from .sources import Found
-from .volumes import FORMATS, ending_of
+from .thumbnails import thumbnail
+from .volumes import FORMATS, ending_of, read_volume
 
 PAGE = "import_report.html"
 
@@ -41,15 +45,28 @@ def report(imported: Imported, request: Request, next_command: str) -> str:
         cases=[manifest_entry(case) for case in imported.cases],
         added=imported.new,
         quarantined=imported.quarantined,
-        thumbnails={case: base64.b64decode(picture) for case, picture in imported.pictures.items()},
+        thumbnails={},
         next_command=next_command,
     )
+    pictures = {case: base64.b64decode(picture) for case, picture in imported.pictures.items()}
     page = imported.folder / PAGE
-    write_report(page, content)
+    write_report(
+        page, replace(content, thumbnails=pictures | _draw(imported, set(cases_to_show(content)) - set(pictures)))
+    )
     lines = [describe_import(replace(content, next_command="")), "", f"report: {page}"]
     if imported.quarantined:
         lines.append(f"quarantine: {imported.folder / 'import' / 'quarantine.csv'}")
     return "\n".join([*lines, f"next: {next_command}"])
+
+
+def _draw(imported: Imported, names: Collection[str]) -> dict[str, bytes]:
+    """Return pictures of a few more cases; pictures are taken of a sample, and the odd ones should be seen too."""
+    pictures = {}
+    for case in imported.cases:
+        if case.name in names:
+            with contextlib.suppress(Refused):
+                pictures[case.name] = thumbnail(read_volume(Path(case.images[0]["path"])))
+    return pictures
 
 
 def _formats(found: Found) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nnunet_volf.plans import dataset_number
 
@@ -18,7 +18,7 @@ class Policy:
 
     channels: tuple[ChannelRule, ...]
     time: str = "refuse"  # a fourth axis: refuse, first, mean
-    dicom: DicomPolicy = DicomPolicy()
+    dicom: DicomPolicy = field(default_factory=DicomPolicy)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     args.device = args.device or _device()
     target = plans.planned_dataset(args.target, args.p) if args.target else None
     imported = _imported_before(args.source)
-    found, request = (None, None) if imported else _look_around(args)
+    found, request = (None, None) if imported else _look_around(args)  # type: tuple[Any, Any]
     _print_outlook(args, imported, found, request, target)
     if args.dry_run:
         print("\nnext: the same command without --dry-run")
@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
     if imported is None:
         _headline(1, "import")
         import_archive.import_and_report(request, found, args.target)
-    dataset = imported_dataset(imported or request.dataset)
+        imported = str(request.dataset)
+    dataset = imported_dataset(imported)
     _headline(2, "plan")
     planned = plan.plan_and_say(args, dataset)
     training = Training(planned, args.c, args.name, args.f, args.device, args.num_gpus)
