@@ -47,7 +47,7 @@ class SliceHeader:
     path: str
     series: str  # hash of the UID; of the folder where there is none
     study: str
-    kind: str  # scan, film, secondary, map (masks, dose and parametric maps), none (no pixels)
+    kind: str  # scan, film, mosaic, secondary, map (masks, dose and parametric maps), none (no pixels)
     modality: str
     flags: tuple[str, ...]  # localizer, projection, derived
     rows: int
@@ -189,12 +189,13 @@ def _kind(dataset: Dataset, pixels: int) -> str:
         return "map"
     if int(dataset.get("NumberOfFrames") or 1) > 1 and "PerFrameFunctionalGroupsSequence" not in dataset:
         return "film"
+    if "MOSAIC" in _image_type(dataset):
+        return "mosaic"
     return "secondary" if sop_class in _SECONDARY else "scan"
 
 
 def _flags(dataset: Dataset, description: str) -> tuple[str, ...]:
-    values = dataset.get("ImageType") or ()
-    tokens = {str(v).upper() for v in ([values] if isinstance(values, str) else values)}
+    tokens = _image_type(dataset)
     flags = []
     if tokens & _LOCALIZER or _LOCALIZER_NAMES.search(description):
         flags.append("localizer")
@@ -203,6 +204,11 @@ def _flags(dataset: Dataset, description: str) -> tuple[str, ...]:
     if "DERIVED" in tokens:
         flags.append("derived")
     return tuple(flags)
+
+
+def _image_type(dataset: Dataset) -> set[str]:
+    values = dataset.get("ImageType") or ()
+    return {str(value).upper() for value in ([values] if isinstance(values, str) else values)}
 
 
 def _photometric(dataset: Dataset) -> str:

@@ -117,7 +117,7 @@ def _stacks(headers: Iterable[SliceHeader]) -> Iterator[tuple[_Labels, list[Slic
             one = Slice(header, frame)
             alike[_exact(one)].append(one)
     for _, slices in sorted(alike.items(), key=lambda item: repr(item[0])):
-        if not _placed(slices[0].frame):
+        if _never_a_volume(slices[0].header) or not _placed(slices[0].frame):
             yield (), slices
             continue
         for cluster in _clusters(slices):
@@ -132,6 +132,10 @@ def _exact(one: Slice) -> tuple[Any, ...]:
         header.series, header.study, header.kind, header.modality, header.flags, header.rows, header.columns,
         header.samples, header.photometric, frame.contrast, frame.echo, _placed(frame),
     )  # fmt: skip
+
+
+def _never_a_volume(header: SliceHeader) -> bool:
+    return header.kind in ("none", "map", "film", "mosaic") or header.samples > 1 or "localizer" in header.flags
 
 
 def _placed(frame: Frame) -> bool:
@@ -222,6 +226,12 @@ def _unfit(series: Series, policy: DicomPolicy) -> Refused | None:
 
 def _no_stack(series: Series, header: SliceHeader, policy: DicomPolicy) -> Refused | None:
     count = len(series.slices)
+    if header.kind == "mosaic":
+        return Refused(
+            "dimensions",
+            f"{count} mosaic(s): all slices of a volume as tiles of one image (Siemens functional or diffusion MR).",
+            "Convert them to NIfTI with dcm2niix.",
+        )
     if header.kind == "film" or not _placed(series.slices[0].frame):
         what = "A film of several frames" if header.kind == "film" else f"{count} image(s)"
         return Refused(

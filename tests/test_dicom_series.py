@@ -180,6 +180,25 @@ def test_what_is_no_volume_is_left_out_by_name_and_costs_nothing_else(tmp_path: 
         assert str(what) == what.key
 
 
+def test_mosaics_are_left_out_as_one(tmp_path: Path) -> None:
+    each = [{"AcquisitionNumber": i + 1} for i in range(12)]
+    at = dicoms.positions(12, spacing=0.0)
+    mosaic = ("ORIGINAL", "PRIMARY", "M", "MOSAIC")
+    dicoms.write_series(tmp_path, dicoms.phantom((12, 4, 5)), image_type=mosaic, at=at, tags_of_slice=each)
+    series, ((what, refused),) = grouped(tmp_path)
+    assert (series, refused.kind, len(what.slices)) == ([], "dimensions", 12)
+    assert "dcm2niix" in refused.advice
+
+
+def test_a_localizer_of_three_planes_is_left_out_as_one(tmp_path: Path) -> None:
+    uid, study = generate_uid(), generate_uid()
+    planes = (dicoms.AXIAL, dicoms.CORONAL, (0.0, 1.0, 0.0, 0.0, 0.0, -1.0))
+    for i, orientation in enumerate(planes):
+        same = {"series_uid": uid, "study_uid": study, "name": f"{i}_", "tags": {"SeriesDescription": "Survey"}}
+        dicoms.write_series(tmp_path, dicoms.phantom((6, 4, 5)), orientation=orientation, **same)
+    assert kinds(grouped(tmp_path)[1]) == {"localizer": 18}
+
+
 def test_projections_and_secondary_captures_are_taken_on_request(tmp_path: Path) -> None:
     dicoms.write_series(tmp_path / "a", dicoms.phantom(), image_type=("DERIVED", "SECONDARY", "MPR"))
     dicoms.write_series(tmp_path / "b", dicoms.phantom(), modality="SC")

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from nnunet_volf.preprocessing.dicom_headers import read_header
 from nnunet_volf.preprocessing.dicom_series import DicomPolicy, group_series
@@ -333,6 +334,24 @@ def test_real_compressed_files_read_as_simpleitk_reads_them(name: str, tmp_path:
     expected = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(_shipped(name)))[0]
     for plane in load(tmp_path, DicomPolicy(derived=True)).voxels:
         np.testing.assert_array_equal(plane, expected)
+
+
+def test_dark_as_large_is_inverted_once_when_compressed(tmp_path: Path) -> None:
+    for path in _stack_of("MR_small_jpeg_ls_lossless.dcm", tmp_path):
+        dataset = pydicom.dcmread(path)
+        dataset.PhotometricInterpretation = "MONOCHROME1"
+        dataset.save_as(path)
+    plain = pydicom.dcmread(_shipped("MR_small.dcm")).pixel_array
+    np.testing.assert_array_equal(load(tmp_path).voxels[0], int(plain.min()) + int(plain.max()) - plain)
+
+
+def test_a_deflated_file_is_read(tmp_path: Path) -> None:
+    paths = dicoms.write_series(tmp_path, dicoms.phantom())
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        dataset.save_as(path)
+    np.testing.assert_array_equal(load(tmp_path).voxels, dicoms.phantom())
 
 
 def test_lossless_jpeg_is_read(tmp_path: Path) -> None:
