@@ -23,6 +23,7 @@ from parallel_tasks import (
     square,
 )
 
+from nnunet_volf.errors import DataError
 from nnunet_volf.preprocessing.parallel import Done, describe_error, run_parallel
 from nnunet_volf.preprocessing.refusals import Refused
 
@@ -113,6 +114,11 @@ def test_a_worker_that_leaves_quietly_is_noticed() -> None:
     assert done.failure.kind == "worker"
     assert done.failure.reason.startswith("Its worker process ended without a word, twice")
     assert time.monotonic() - started < 20
+
+
+def test_workers_that_cannot_even_begin_end_the_run_with_advice() -> None:
+    with pytest.raises(DataError, match=r"ended 3 times in a row before they had done anything\. .* \(-np 0\)"):
+        list(run_parallel(square, range(100), workers=1, preload=("no_module_of_this_name",)))
 
 
 def test_an_item_that_takes_too_long_is_stopped_and_the_others_go_on() -> None:
