@@ -74,13 +74,14 @@ def import_archive(request: Request, found: Found | None = None) -> Imported:
 def _check_origin(request: Request, folder: Path) -> None:
     """A labelled dataset is not written over, and an imported one keeps its channels."""
     kept = folder / "import" / "channels.txt"
-    if (folder / "dataset.json").is_file() and not kept.is_file():
+    there = (folder / "dataset.json").is_file()  # an import that took nothing binds nobody
+    if there and not kept.is_file():
         raise DataError(
             f"{folder.name} exists and was not made by nnunet-volf import. Choose another number (-d). The images of "
             f"this dataset can be imported too: give {folder} as the source."
         )
     now = describe(request.policy.channels)
-    before = kept.read_text(encoding="utf-8").strip() if kept.is_file() else now
+    before = kept.read_text(encoding="utf-8").strip() if there else now
     if before != now:
         raise DataError(
             f"{folder.name} was imported with --channels {before}, and now --channels {now} is asked for. Give the "
@@ -139,8 +140,15 @@ _PRELOAD = ("nnunet_volf.preprocessing.intake",)
 
 def memory_of(task: IntakeTask) -> int:
     """Estimate the memory for a task: a compressed file's voxels a few times over, and the libraries."""
-    sizes = [Path(path).stat().st_size for path in task.paths if not task.dicom]
+    sizes = [_size(Path(path)) for path in task.paths if not task.dicom]
     return 8 * sum(sizes) + (200 << 20)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # removed since it was found
+        return 0
 
 
 def _died(task: IntakeTask, refused: Refused | None) -> dict[str, Any]:
@@ -189,7 +197,7 @@ def _align(
     if request.grids != "resample":
         return fitting, [assembly.different_grids(subject, request.channels) for subject in others]
     tasks = [AlignTask.of(subject.images, str(folder / CONVERTED)) for subject in others]
-    to_do = [task for task in tasks if not journal.holds(task.key, task.signature)]
+    to_do = [task for task in tasks if _is_to_align(journal, task, request.retry)]
     running = run_parallel(align, to_do, workers=request.workers)
     for done in show(running, len(to_do), "Aligning channels"):
         refused = done.failure and [done.failure.kind, done.failure.reason, done.failure.advice]
@@ -203,6 +211,12 @@ def _align(
             images = ({**old, **new} for old, new in zip(subject.images, result["images"], strict=True))
             fitting.append(Subject(subject.name, tuple(images)))
     return sorted(fitting, key=lambda subject: subject.name), quarantined
+
+
+def _is_to_align(journal: Journal, task: AlignTask, retry: bool) -> bool:
+    if not journal.holds(task.key, task.signature):
+        return True
+    return retry and bool(journal.read(task.key)["refused"])
 
 
 def _names_before(folder: Path) -> set[str]:

@@ -36,7 +36,7 @@ def parse_channels(arguments: Sequence[str]) -> tuple[ChannelRule, ...]:
         if not name or (sign and not pattern):
             raise SettingsError(f"{argument!r} is not of the form NAME or NAME=PATTERN, for example T1=*_t1.nii.gz.")
         rules.append(ChannelRule(name, pattern or None))
-    if len({rule.name for rule in rules}) < len(rules):
+    if len({rule.name.lower() for rule in rules}) < len(rules):
         raise SettingsError(f"Channels {', '.join(rule.name for rule in rules)}: each name may occur once.")
     if len(rules) > 1 and any(rule.pattern is None for rule in rules) and any(rule.pattern for rule in rules):
         raise SettingsError(f"{' '.join(arguments)}: with several channels, all have a pattern or none has.")
@@ -52,12 +52,12 @@ def place(
     name, and the subject is its folder with what the wildcards stand for; one with slashes is matched against the end
     of the path, and the subject is what its wildcards stand for, with the folders before. Case does not matter.
     """
-    if channel is not None and any(rule.name.lower() == channel.lower() for rule in rules):
-        number = [rule.name.lower() for rule in rules].index(channel.lower())
-        return Place(subject or name, number)
+    names = [rule.name.lower() for rule in rules]
+    if channel is not None and channel.lower() in names:
+        return Place(subject or name, names.index(channel.lower())) if len(rules) > 1 else Place(name, 0)
     if rules[0].pattern is None:
-        # One channel: each image is a subject. Several without patterns: only what a table assigns is taken.
-        return Place(name, 0) if len(rules) == 1 else None
+        # One channel: each image is a subject. Several, or one that a table tells from others: only what it assigns.
+        return Place(name, 0) if len(rules) == 1 and channel is None else None
     for number, rule in enumerate(rules):
         found = _match(rule.pattern or "", name)
         if found is not None:

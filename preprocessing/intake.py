@@ -34,6 +34,7 @@ class IntakeTask:
     dicom: bool
     subject: str | None
     channel: str | None
+    source: str  # names of subjects mean the same within one source only
     policy: Policy
     converted: str  # folder for converted images
     picture: bool
@@ -57,7 +58,7 @@ def _take_file(task: IntakeTask) -> dict[str, Any]:
     except Refused as refused:
         return {"images": [], "quarantined": [_line(task.name, stage, refused)]}
     return {
-        "images": [{**image, "subject": where.subject, "channel": where.channel, "name": task.name}],
+        "images": [{**image, "subject": f"{task.source}/{where.subject}", "channel": where.channel, "name": task.name}],
         "quarantined": [],
     }
 
@@ -81,14 +82,16 @@ def _take_series(task: IntakeTask) -> dict[str, Any]:
             quarantined.append(_line(name, stage, refused))
             continue
         subject = where.subject if len(task.policy.channels) > 1 else name
-        images.append({**image, "subject": subject, "channel": where.channel, "name": name})
+        images.append({**image, "subject": f"{task.source}/{subject}", "channel": where.channel, "name": name})
     return {"images": images, "quarantined": quarantined}
 
 
 def _read_headers(task: IntakeTask) -> tuple[list[SliceHeader], list[dict[str, str]]]:
     headers, quarantined = [], []
     for folder in map(Path, task.paths):
-        for path in sorted(path for path in folder.iterdir() if path.is_file() and is_dicom(path)):
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") or not path.is_file() or not is_dicom(path):
+                continue
             try:
                 headers.append(read_header(path))
             except Refused as refused:

@@ -53,20 +53,15 @@ class Journal:
         self._file.flush()
         self._places[key], self._signatures[key] = place, signature
 
-    def forget(self, key: str) -> None:
-        """Leave a task out of this run; its line stays."""
-        del self._places[key], self._signatures[key]
-
     def _load(self) -> None:
         self._file.seek(0)
         place = 0
         for line in self._file:
             try:
-                entry = json.loads(line) if line.endswith(b"\n") else None
-            except json.JSONDecodeError:
-                entry = None
-            if entry is None:  # torn by a crash; what follows, if anything, was never acknowledged
-                self._file.truncate(place)
+                entry = json.loads(line if line.endswith(b"\n") else b"")
+                key, signature = entry["key"], entry["signature"]
+            except (ValueError, TypeError, KeyError):
+                self._file.truncate(place)  # torn by a crash; what follows, if anything, was never acknowledged
                 break
-            self._places[entry["key"]], self._signatures[entry["key"]] = place, entry["signature"]
+            self._places[key], self._signatures[key] = place, signature
             place += len(line)

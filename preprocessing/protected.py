@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .content import content_hash
+from .imported import raw_dataset
 from .journal import Journal
 from .parallel import run_parallel
 from .progress import show
@@ -19,7 +20,7 @@ def known_contents(request: Request, journal: Journal) -> dict[str, str]:
     """Return the contents of the images of all protected datasets, and where each of them occurs."""
     known = {}
     for dataset in request.protected if not request.keep_known else ():
-        items = {item.path: item for item in find(dataset).items}
+        items = {item.path: item for item in find(str(raw_dataset(dataset))).items}
         states = {path: state(item) for path, item in items.items()}
         to_do = [path for path in items if not journal.holds(f"known:{path}", states[path])]
         running = run_parallel(content_of, to_do, workers=request.workers)

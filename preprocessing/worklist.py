@@ -23,8 +23,9 @@ _Unit = tuple[SourceItem, ...]  # a file, or folders of DICOM files that belong 
 
 def worklist(request: Request, found: Found, folder: Path, journal: Journal) -> list[IntakeTask]:
     """Return a task for each image file and each DICOM folder of a source, done or not."""
-    channels_in_source = {item.channel for item in found.items}
     policy = digest(repr(request.policy))
+    source = digest(str(Path(request.source).expanduser().absolute()))
+    assigned = _tells_channels(request, found)
     folders = [item for item in found.items if item.dicom]
     units: list[_Unit] = [(item,) for item in found.items if not item.dicom]
     units += join_folders(_series(folders, request, journal))
@@ -32,14 +33,17 @@ def worklist(request: Request, found: Found, folder: Path, journal: Journal) -> 
     tasks = []
     for number, unit in enumerate(units):
         first = unit[0]
+        channel = first.channel if assigned else None
+        place = repr((source, first.name, first.subject, channel))  # what a corrected table changes
         task = IntakeTask(
             key=first.path,
             name=first.name,
-            signature=f"{digest(*(state(item) for item in unit))}-{policy}",
+            signature=f"{digest(place, *(state(item) for item in unit))}-{policy}",
             paths=tuple(item.path for item in unit),
             dicom=first.dicom,
             subject=first.subject,
-            channel=first.channel if len(channels_in_source) > 1 else None,
+            channel=channel,
+            source=source,
             policy=request.policy,
             converted=str(folder / CONVERTED),
             picture=number % step == 0,
@@ -49,6 +53,12 @@ def worklist(request: Request, found: Found, folder: Path, journal: Journal) -> 
             if not journal.holds(item.path, f"part of {task.signature}"):
                 journal.write(item.path, f"part of {task.signature}", {"images": [], "quarantined": []})
     return tasks
+
+
+def _tells_channels(request: Request, found: Found) -> bool:
+    """Say whether a table knows a channel that was asked for; else what it calls its channels does not matter."""
+    there = {item.channel.lower() for item in found.items if item.channel}
+    return not there.isdisjoint(name.lower() for name in request.channels)
 
 
 def join_folders(folders: Sequence[tuple[SourceItem, Sequence[str]]]) -> list[_Unit]:
@@ -80,13 +90,16 @@ def _series(folders: Sequence[SourceItem], request: Request, journal: Journal) -
 
 def state(item: SourceItem) -> str:
     """Return what changes when an input changes, without opening it."""
-    if not item.dicom:
-        status = Path(item.path).stat()
-        return f"{status.st_size}:{status.st_mtime_ns}"
-    with os.scandir(item.path) as entries:
-        files = sorted(
-            (entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries if entry.is_file()
-        )
+    try:
+        if not item.dicom:
+            status = Path(item.path).stat()
+            return f"{status.st_size}:{status.st_mtime_ns}"
+        with os.scandir(item.path) as entries:
+            files = sorted(
+                (entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries if entry.is_file()
+            )
+    except OSError:  # removed since it was found, or not for us to read: looking at it will tell
+        return "gone"
     return digest(*(f"{name}:{size}:{time}" for name, size, time in files))
 
 
