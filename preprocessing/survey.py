@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,8 @@ def survey(
 def missing_parts(found: Survey) -> dict[int, int]:
     """Return how many cases each part still lacks, of those that it has not refused; complete parts are left out."""
     refused = set()
-    for table in found.folder.parent.glob(f"quarantine_{found.name}*.csv"):
+    tables = [found.folder.parent.glob(f"quarantine_{found.name}{suffix}.csv") for suffix in ("", "_part*of*")]
+    for table in chain(*tables):
         with table.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
             refused |= {line["item"].split(" ")[0] for line in csv.DictReader(lines)}
     lacking: dict[int, int] = {}

@@ -280,6 +280,14 @@ def test_parts_share_the_cases_and_the_last_knows_that_all_are_there(nnunet_fold
     assert files(planned) == whole
 
 
+def test_what_another_configuration_refused_is_missing_all_the_same(nnunet_folders: NnUNetFolders) -> None:
+    dataset, planned = make_dataset(nnunet_folders, 2)
+    second = sorted(case.name for case in dataset.cases)[1]
+    other = planned.folder / "quarantine_nnUNetPlans_x_large.csv"
+    other.write_text(f"item,stage,kind,reason,advice\n{second} (a.nii),preprocess,error,,\n")
+    assert run(dataset, planned, part=(0, 2)).missing == {1: 1}
+
+
 @pytest.mark.parametrize("part", [(2, 2), (-1, 2), (0, 0)])
 def test_a_part_that_does_not_exist_is_named(part: tuple[int, int], nnunet_folders: NnUNetFolders) -> None:
     dataset, planned = make_dataset(nnunet_folders, 1)
