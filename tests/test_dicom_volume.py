@@ -285,6 +285,15 @@ def test_shearing_back_by_whole_pixels_changes_no_value(tmp_path: Path) -> None:
         assert np.count_nonzero(plane != 1) == np.count_nonzero(dicoms.phantom()[i] + 1 != 1)
 
 
+def test_filling_in_a_slice_of_a_sheared_stack_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    at = dicoms.positions(8, shear=(1.6, 0.0))
+    dicoms.write_series(tmp_path, dicoms.phantom() + 1, at=at, missing=[3])
+    volume = load(tmp_path, RESAMPLE)
+    assert volume.voxels.shape == (8, 12, 10 + 14)
+    for i in (0, 1, 2, 4, 5, 6, 7):
+        np.testing.assert_array_equal(volume.voxels[i][:, 2 * i : 2 * i + 10], dicoms.phantom()[i] + 1)
+
+
 def test_a_gap_too_wide_to_interpolate_is_refused_all_the_same(tmp_path: Path) -> None:
     dicoms.write_series(tmp_path, dicoms.phantom((12, 6, 5)), missing=[4, 5, 6, 7])
     refused = refusal(tmp_path, RESAMPLE)
