@@ -85,6 +85,17 @@ def test_the_head_in_an_mri_is_found_with_its_dark_parts() -> None:
     assert agreement(mri(), BODY) > 0.98
 
 
+def test_dark_tissue_at_the_surface_counts() -> None:
+    voxels = np.select([BRAIN, BODY], [800.0, 250.0], 0.0)  # nearer to air than to the bright class
+    assert agreement(np.abs(voxels + noise(20)), BODY) > 0.98
+
+
+def test_strong_noise_in_air_is_no_tissue() -> None:
+    mask, stride = tissue_mask(np.where(BODY, 100.0, 0.0) + noise(17))
+    outside = ~BODY[tuple(slice(None, None, s) for s in stride)]
+    assert mask[outside].mean() < 0.001
+
+
 @pytest.mark.parametrize("most", [60, 255])
 def test_a_coarsely_stored_mri_is_an_mri(most: int) -> None:
     voxels = mri()
@@ -117,7 +128,7 @@ def test_a_background_set_to_zero_after_normalisation_is_no_tissue() -> None:
         ndimage.gaussian_filter(noise(1), 4),
         mri()[16:24, 30:50, 35:55],
         np.zeros(SHAPE),
-        np.where(X**2 + Y**2 + Z**2 < 0.02, 100.0, 0.0) + noise(1),
+        np.where(X**2 + Y**2 + Z**2 < 0.05, 100.0, 0.0) + noise(1),
     ],
     ids=["normal", "uniform", "exponential", "texture", "cropped", "constant", "less than a hundredth"],
 )
@@ -216,6 +227,12 @@ def test_locations_are_inside_any_shape(seed: int, shape: tuple[int, int, int], 
     locations = tissue_locations(voxels[None].astype(np.float32), seed, most)
     assert 1 <= len(locations) <= most
     assert (locations < shape).all()
+
+
+def test_locations_reach_the_last_voxel_and_not_beyond() -> None:
+    """At 65 voxels and a stride of 2, the last cell is one voxel wide."""
+    locations = tissue_locations(np.ones((1, 65, 5, 5), np.float32), seed=0, most=1500)
+    assert locations.max(axis=0).tolist() == [64, 4, 4]
 
 
 def test_a_volume_too_long_for_its_locations_is_told() -> None:
