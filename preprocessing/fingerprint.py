@@ -81,7 +81,7 @@ def take_fingerprint(dataset: ImportedDataset, most: int = SAMPLE, workers: int 
 
 
 def fingerprint_like(dataset: ImportedDataset, plans: Mapping[str, Any], most: int = SAMPLE) -> Fingerprint:
-    """Return a fingerprint beside carried-over plans, which decide nothing by it: the cases' grids, the target's tissue."""
+    """Return a fingerprint beside carried-over plans, which decide nothing by it: our grids, the target's tissue."""
     cases = sample_cases(dataset.cases, most)
     return Fingerprint(
         spacings=tuple(case.spacing for case in cases),
