@@ -33,7 +33,7 @@ from .progress import show
 from .protected import known_contents
 from .refusals import Quarantined, Refused
 from .request import SOURCES, Request
-from .sources import Found, find
+from .sources import Found, find, is_dicom
 from .worklist import PICTURES, worklist
 
 # An import stops when more than a share of the images is refused, but not before this many have been looked at.
@@ -172,8 +172,9 @@ def _too_many(journal: Journal, refused: Counter[str], number: int, request: Req
 
 def _put_together(journal: Journal, request: Request, found: Found, folder: Path) -> Imported:
     images, quarantined = [], [*found.quarantined]
+    present = {item.path for item in found.items}
     for key in journal:
-        if not key.startswith(_OTHER_KEYS) and Path(key).exists():
+        if not key.startswith(_OTHER_KEYS) and (key in present or _is_there(Path(key))):
             result = journal.read(key)
             images += result["images"]
             quarantined += [Quarantined(**line) for line in result["quarantined"]]
@@ -186,6 +187,11 @@ def _put_together(journal: Journal, request: Request, found: Found, folder: Path
     cases, lines = assembly.name_cases(subjects)
     pictures = {case.name: case.images[0]["picture"] for case in cases if case.images[0]["picture"]}
     return Imported(folder, found, cases, [*quarantined, *lines], pictures=dict(list(pictures.items())[:PICTURES]))
+
+
+def _is_there(path: Path) -> bool:
+    """Say whether an image of an earlier import has not been removed since."""
+    return path.is_file() or (path.is_dir() and any(is_dicom(file) for file in path.iterdir()))
 
 
 def _align(
