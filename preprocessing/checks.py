@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .content import SLAB_VOXELS, content_hash
 from .orientation import orientation_code
 from .refusals import Refused
+from .segmentations import check_is_scan
 from .tissue import tissue_mask
 from .volumes import Volume
 
@@ -63,6 +64,7 @@ def audit(volume: Volume, limits: Limits | None = None) -> Facts:
     _check_size(volume.voxels.shape, limits)
     _check_spacing(volume.spacing, limits)
     minimum, maximum = _check_values(volume.voxels)
+    check_is_scan(volume.voxels)
     mask, stride = tissue_mask(volume.voxels)
     values = volume.voxels[tuple(slice(None, None, s) for s in stride)][mask].astype(np.float64)
     low, median, high = np.percentile(values, (0.5, 50, 99.5)).tolist()

@@ -14,7 +14,7 @@ from .channels import place
 from .checks import audit
 from .converted import write_converted
 from .dicom_headers import SliceHeader, read_header
-from .dicom_series import group_series
+from .dicom_series import Series, group_series
 from .dicom_volume import load_series
 from .refusals import Refused
 from .request import Policy
@@ -66,11 +66,12 @@ def _take_file(task: IntakeTask) -> dict[str, Any]:
 def _take_series(task: IntakeTask) -> dict[str, Any]:
     headers, quarantined = _read_headers(task)
     series, left_out = group_series(headers, task.policy.dicom)
-    quarantined += [_line(f"{task.name} ({what})", "read", refused) for what, refused in left_out]
+    quarantined += [_line(_series_name(task, one), "read", refused) for one, refused in left_out]
     images = []
     for one in series:
-        name = f"{task.name} ({one.key})"
-        where = place(task.policy.channels, f"{task.name}/{one.description}", one.study, None)
+        name = _series_name(task, one)
+        description = one.description.replace("/", "_")
+        where = place(task.policy.channels, f"{task.name}/{description}", one.study, None)
         if where is None:
             continue
         stage = "convert"
@@ -84,6 +85,11 @@ def _take_series(task: IntakeTask) -> dict[str, Any]:
         subject = where.subject if len(task.policy.channels) > 1 else name
         images.append({**image, "subject": f"{task.source}/{subject}", "channel": where.channel, "name": name})
     return {"images": images, "quarantined": quarantined}
+
+
+def _series_name(task: IntakeTask, series: Series) -> str:
+    """Name a series by its first file, which a user can look for, and by how many there are."""
+    return f"{task.name}/{Path(series.paths[0]).name} (of {len(series.paths)} files, series {series.key})"
 
 
 def _read_headers(task: IntakeTask) -> tuple[list[SliceHeader], list[dict[str, str]]]:

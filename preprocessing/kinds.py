@@ -16,6 +16,7 @@ KIND_TITLES = {
     "grids": "Channels on different grids",
     "incomplete": "Subject without all channels",
     "known": "Occurs in a protected dataset",
+    "labels": "A segmentation, no scan",
     "localizer": "Localizer",
     "missing": "Listed, but not there",
     "missing-slices": "Slices are missing",

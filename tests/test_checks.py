@@ -121,9 +121,16 @@ def test_a_constant_image_is_refused(value: int, kind: Any) -> None:
 
 
 def test_two_values_are_an_image() -> None:
+    voxels = np.zeros((20, 20, 20), np.float32)
+    voxels[19, 19, 19] = 0.5
+    assert audit(Volume(voxels, SPACING)).maximum == 0.5
+
+
+def test_a_segmentation_is_refused() -> None:
     voxels = np.zeros((20, 20, 20), np.uint8)
-    voxels[19, 19, 19] = 1
-    assert audit(Volume(voxels, SPACING)).maximum == 1
+    voxels[5:15, 5:15, 5:15] = 2
+    with pytest.raises(Refused, match="It looks like a segmentation: 2 different whole numbers"):
+        audit(Volume(voxels, SPACING))
 
 
 @pytest.mark.parametrize("axis", range(3))
