@@ -111,8 +111,8 @@ def _intensities(archive: Archive, plan: dict[str, Any], statistics: dict[str, d
         if outside.mean() > 0.05:
             yield (
                 f"channel {number}: the plan clips to {low:.0f} ... {high:.0f}, and in {outside.mean():.0%} of the "
-                f"cases half of all tissue lies beyond (the archive's median tissue is {np.median(medians):.0f}). Is this "
-                "the same modality, in Hounsfield units?"
+                f"cases half of all tissue lies beyond (the archive's median tissue is {np.median(medians):.0f}). Is "
+                "this the same modality, in Hounsfield units?"
             )
 
 

@@ -141,9 +141,10 @@ def test_every_fault_is_quarantined_with_its_kind_and_nothing_else_is(mixed: tup
     kinds = archive.kinds()
     in_dicom = {item: kind for item, kind in kinds.items() if item not in expected}
     assert {item: kind for item, kind in kinds.items() if item in expected} == expected
-    assert sorted((item.split(" (")[0], kind) for item, kind in in_dicom.items()) == [
+    assert sorted((item.rsplit("/", 1)[0], kind) for item, kind in in_dicom.items()) == [
         ("MRN4711/gap", "missing-slices"), ("MRN4711/scout", "localizer"),
     ]  # fmt: skip
+    assert all(re.fullmatch(r"\S+\.dcm \(of \d files, series \w+\)", item) for item in in_dicom)
     assert all(line["reason"] and line["advice"] for line in archive.quarantine())
 
 
