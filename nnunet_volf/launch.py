@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import signal
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from nnunet_volf.checkpoints import FINAL, LATEST
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.plans import PlannedDataset
+from nnunet_volf.training_files import EXIT_REQUEUE, FINAL, LATEST
 
 TRAINER = "nnUNetTrainerVolF"
 _ENTRY = "from nnunetv2.run.run_training import run_training_entry; run_training_entry()"
@@ -47,6 +48,12 @@ class Training:
         final = self.folder / FINAL
         return final if final.is_file() else None
 
+    @property
+    def cases(self) -> int:
+        """The number of cases that the dataset had when the training last started."""
+        description = json.loads((self.folder.parent / "dataset.json").read_text(encoding="utf-8"))
+        return int(description["numTraining"])
+
     def arguments(self) -> list[str]:
         """Return the arguments of nnUNetv2_train; a training that was begun is continued."""
         known = [str(self.dataset.number), self.configuration, self.fold, "-p", self.plans_name, "-tr", TRAINER]
@@ -62,17 +69,27 @@ class Training:
     def run(self) -> int:
         """Run the training and return its exit code: 75 says that it was stopped, and goes on when started again."""
         child = subprocess.Popen([sys.executable, "-c", _ENTRY, *self.arguments()])
+        received: list[int] = []
 
         def forward(number: int, frame: FrameType | None) -> None:
+            received.append(number)
             child.send_signal(number)
 
         forwarded = [getattr(signal, name) for name in _FORWARDED if hasattr(signal, name)]
         before = {number: signal.signal(number, forward) for number in forwarded}
         try:
-            return _wait(child)
+            code = _wait(child)
+            # Before its first step a training does not listen to signals yet; there is nothing to save either.
+            return EXIT_REQUEUE if -code in received else code
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def trainings_with(dataset: str, plans_name: str) -> list[Path]:
+    """Return the checkpoints of all trainings of a dataset with the plans of a name, of any configuration and fold."""
+    root = Path(os.environ["nnUNet_results"]) / dataset
+    return sorted(root.glob(f"{TRAINER}__{plans_name}__*/fold_*/checkpoint_*.pth"))
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:

@@ -110,7 +110,7 @@ def write_settings(
     path = dataset.folder / f"{plans_name}.json"
     if path.is_file():
         existing = read_plans(dataset.folder, plans_name)
-        if _without_settings(existing) != _without_settings(plans):
+        if without_settings(existing) != without_settings(plans):
             raise SettingsError(
                 f"{path} exists and is not a copy of {plans['plans_name']}. Choose another name with --as, or start "
                 f"from it with -p {plans_name}."
@@ -135,7 +135,8 @@ def with_settings(planned: PlannedDataset, configuration: str, changes: Mapping[
     return changed
 
 
-def _without_settings(plans: dict[str, Any]) -> dict[str, Any]:
+def without_settings(plans: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plans without what is ours in them and without their name, for comparison."""
     configurations = {
         name: {key: value for key, value in configuration.items() if key != PLANS_KEY}
         for name, configuration in plans["configurations"].items()

@@ -20,7 +20,7 @@ from nnunet_volf.errors import DataError
 from . import assembly
 from .alignment import AlignTask, align
 from .assembly import Case, Subject
-from .channels import describe
+from .channels import CHANNELS, describe
 from .converted import FOLDER as CONVERTED
 from .converted import remove_unfinished
 from .imported import MANIFEST, raw_folder
@@ -73,7 +73,7 @@ def import_archive(request: Request, found: Found | None = None) -> Imported:
 
 def _check_origin(request: Request, folder: Path) -> None:
     """A labelled dataset is not written over, and an imported one keeps its channels."""
-    kept = folder / "import" / "channels.txt"
+    kept = folder / CHANNELS
     there = (folder / "dataset.json").is_file()  # an import that took nothing binds nobody
     if there and not kept.is_file():
         raise DataError(

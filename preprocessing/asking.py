@@ -11,7 +11,7 @@ from nnunet_volf import machine
 from nnunet_volf.errors import DataError, SettingsError
 from nnunet_volf.plans import dataset_number
 
-from .channels import DEFAULT_CHANNEL, parse_channels
+from .channels import DEFAULT_CHANNEL, kept_channels, parse_channels
 from .dicom_series import DicomPolicy
 from .imported import dataset_folders, raw_dataset, raw_folder
 from .request import SOURCES, Policy, Request
@@ -28,11 +28,12 @@ def import_request(args: argparse.Namespace, found: Found) -> Request:
     protected = dict.fromkeys([*args.exclude, *([args.target] if args.target else [])])
     for dataset in protected:
         raw_dataset(dataset)
-    channels = args.channels or _channels(args.target, found)
+    dataset = choose_dataset(args.source, args.d, args.n)
+    channels = args.channels or kept_channels(raw_folder() / dataset) or _channels(args.target, found)
     free = machine.available_memory()
     return Request(
         source=args.source,
-        dataset=choose_dataset(args.source, args.d, args.n),
+        dataset=dataset,
         policy=Policy(parse_channels(channels), args.time, DicomPolicy(args.geometry, args.least_slices, args.derived)),
         grids=args.grids,
         protected=tuple(protected),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from nnunet_volf.errors import SettingsError
 
+CHANNELS = "import/channels.txt"  # in a raw dataset: the rules that it was imported with
 DEFAULT_CHANNEL = "image"  # nnU-Net then normalises each volume by its own mean and spread
 
 
@@ -67,7 +69,14 @@ def place(
 
 def describe(rules: Sequence[ChannelRule]) -> str:
     """Return the rules as they would be typed."""
-    return " ".join(rule.name if rule.pattern is None else f"{rule.name}={rule.pattern}" for rule in rules)
+    return shlex.join(rule.name if rule.pattern is None else f"{rule.name}={rule.pattern}" for rule in rules)
+
+
+def kept_channels(folder: Path) -> list[str]:
+    """Return the channels that a raw dataset was imported with, as arguments; none where nothing was imported."""
+    path = folder / CHANNELS
+    there = path.is_file() and (folder / "dataset.json").is_file()
+    return shlex.split(path.read_text(encoding="utf-8")) if there else []
 
 
 def _match(pattern: str, name: str) -> str | None:

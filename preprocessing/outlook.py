@@ -64,10 +64,11 @@ def _resampled(
 
 def describe_disk(size: Size | None, dtype: str, folder: Path) -> str:
     """Say how much the preprocessed data will take, and how much there is."""
-    free = shutil.disk_usage(folder).free
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(there).free
     if size is None:
-        return f"{folder} has {_gigabytes(free)} free"
-    return f"at most about {_gigabytes(size.bytes(dtype))} as {dtype} in {folder}, which has {_gigabytes(free)} free"
+        return f"{folder} has {_readable(free)} free"
+    return f"at most about {_readable(size.bytes(dtype))} as {dtype} in {folder}, which has {_readable(free)} free"
 
 
 def size_of(dataset: str, planned: PlannedDataset | None, configuration: str) -> Size:
@@ -77,9 +78,7 @@ def size_of(dataset: str, planned: PlannedDataset | None, configuration: str) ->
     return Size(len(cases), voxels)
 
 
-def describe_time(
-    planned: PlannedDataset, configuration: str, settings: VolFSettings, device: str, gpus: int
-) -> str:
+def describe_time(planned: PlannedDataset, configuration: str, settings: VolFSettings, device: str, gpus: int) -> str:
     """Time a few steps of the plan's network and say how long the training will take."""
     import torch
 
@@ -99,5 +98,7 @@ def describe_time(
     )
 
 
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.2g} GB" if size < 1e11 else f"{size / 1e12:.2g} TB"
+def _readable(size: float) -> str:
+    unit, power = next(((unit, power) for unit, power in (("TB", 1e12), ("GB", 1e9)) if size >= power), ("MB", 1e6))
+    number = size / power
+    return f"{number:,.{0 if number >= 10 else 1}f} {unit}"

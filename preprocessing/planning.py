@@ -12,7 +12,7 @@ from typing import Any
 
 from nnunet_volf.errors import DataError, SettingsError
 from nnunet_volf.files import write_json
-from nnunet_volf.plans import TARGET_KEY, PlannedDataset, read_plans, with_settings
+from nnunet_volf.plans import TARGET_KEY, PlannedDataset, read_plans, with_settings, without_settings
 from nnunet_volf.settings import PLANS_KEY
 
 from .fingerprint import Fingerprint
@@ -70,20 +70,53 @@ def check_channels(target: Mapping[str, str], dataset: ImportedDataset, target_n
     ]
 
 
-def plan_own(
-    dataset: ImportedDataset, fingerprint: Fingerprint, plans_name: str, planner: str, spacing: list[float] | None
-) -> dict[str, Any]:
-    """Return plans made by one of nnU-Net's planners from a fingerprint that needed no labels."""
+def require_same(before: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+    """Refuse to replace plans that were trained with by others: that training's weights would be given out for them."""
+    if without_settings(before) != without_settings(made):
+        raise _trained(before, _origin(made))
+
+
+def require_planner(before: Mapping[str, Any], planner: str) -> None:
+    """Refuse to take plans that were trained with for plans of a planner that did not make them."""
+    if before.get(TARGET_KEY) is not None or before["experiment_planner_used"] != planner:
+        raise _trained(before, f"by {planner}")
+
+
+def _trained(before: Mapping[str, Any], asked: str) -> DataError:
+    name = before["plans_name"]
+    return DataError(
+        f"{before['dataset_name']} was trained with {name}, which was made {_origin(before)}. The plan asked for, "
+        f"{asked}, is another one, and those weights do not fit it. Give the new plan a name of its own: --as {name}2."
+    )
+
+
+def _origin(plans: Mapping[str, Any]) -> str:
+    target = plans.get(TARGET_KEY)
+    if target is None:
+        return f"by {plans['experiment_planner_used']}"
+    return f"like {target['dataset_name']}, {target['plans_name']}"
+
+
+def find_planner(name: str) -> Any:
+    """Return one of nnU-Net's planner classes."""
     import nnunetv2
     from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
     folder = Path(nnunetv2.__path__[0]) / "experiment_planning"
-    planner_class = recursive_find_python_class(str(folder), planner, "nnunetv2.experiment_planning")
+    planner_class = recursive_find_python_class(str(folder), name, "nnunetv2.experiment_planning")
     if planner_class is None:
         raise SettingsError(
-            f"nnU-Net has no planner {planner!r}. Its presets are ExperimentPlanner, nnUNetPlannerResEncM, "
+            f"nnU-Net has no planner {name!r}. Its presets are ExperimentPlanner, nnUNetPlannerResEncM, "
             "nnUNetPlannerResEncL and nnUNetPlannerResEncXL."
         )
+    return planner_class
+
+
+def plan_own(
+    dataset: ImportedDataset, fingerprint: Fingerprint, plans_name: str, planner: str, spacing: list[float] | None
+) -> dict[str, Any]:
+    """Return plans made by one of nnU-Net's planners from a fingerprint that needed no labels."""
+    planner_class = find_planner(planner)
     write_json(preprocessed_folder(dataset) / "dataset_fingerprint.json", fingerprint.to_mapping())
     with contextlib.redirect_stdout(io.StringIO()), _some_threads():  # pages of output
         made = planner_class(dataset.name, plans_name=plans_name, overwrite_target_spacing=spacing)

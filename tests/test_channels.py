@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_volf.errors import SettingsError
-from nnunet_volf.preprocessing.channels import ChannelRule, Place, describe, parse_channels, place
+from nnunet_volf.preprocessing.channels import (
+    CHANNELS,
+    ChannelRule,
+    Place,
+    describe,
+    kept_channels,
+    parse_channels,
+    place,
+)
 
 T1_T2 = parse_channels(["T1=*_t1.nii.gz", "T2=*_t2.nii.gz"])
 WORD = st.text("abcXYZ019-.+()[]{}^$|\\ ", min_size=1, max_size=6).filter(lambda word: word.strip(". ") != "")
@@ -49,7 +60,7 @@ def test_rules_are_described_as_they_would_be_typed(rules: list[tuple[str, str |
     typed = tuple(ChannelRule(name, pattern) for name, pattern in rules)
     if len(typed) > 1 and len({rule.pattern is None for rule in typed}) > 1:
         return  # refused
-    assert parse_channels([describe([rule]) for rule in typed]) == typed
+    assert parse_channels(shlex.split(describe(typed))) == typed
 
 
 # --------------------------------------------------------------------------------------------------- patterns
@@ -141,3 +152,16 @@ def test_of_a_table_with_several_channels_only_the_one_asked_for_is_taken() -> N
     rules = parse_channels(["T1"])
     assert place(rules, "x.nii", "p1", "t1") == Place("x.nii", 0)
     assert place(rules, "y.nii", "p1", "T2") is None
+
+
+# ------------------------------------------------------------------------------------------------- imported before
+
+
+def test_the_channels_of_an_import_that_took_something_are_remembered_as_arguments(tmp_path: Path) -> None:
+    rules = (ChannelRule("T2 FLAIR", "*_a b.nii"), ChannelRule("T1", "*_t1.nii.gz"))
+    assert kept_channels(tmp_path) == []
+    (tmp_path / "import").mkdir()
+    (tmp_path / CHANNELS).write_text(f"{describe(rules)}\n", encoding="utf-8")
+    assert kept_channels(tmp_path) == [], "there is no dataset yet, so nothing is bound"
+    (tmp_path / "dataset.json").touch()
+    assert parse_channels(kept_channels(tmp_path)) == rules

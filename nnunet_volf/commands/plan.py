@@ -36,19 +36,29 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     return parse_assignments(args.set) | ({"preset": args.preset} if args.preset else {})
 
 
-def plan_and_say(args: argparse.Namespace, dataset: Any) -> plans.PlannedDataset:
-    """Plan an imported dataset as the arguments say, and print what came out."""
+def plan_and_say(args: argparse.Namespace, dataset: Any, keep: bool = False) -> plans.PlannedDataset:
+    """Plan an imported dataset as the arguments say, and print what came out.
+
+    With `keep`, a plan is there and was trained with: another one is refused, as its weights would not fit.
+    """
     from nnunet_volf import machine
     from nnunet_volf.preprocessing import comparison, planning
     from nnunet_volf.preprocessing.fingerprint import fingerprint_like, take_fingerprint
 
     notes: list[str] = []
+    before = plans.planned_dataset(dataset.name, args.name).plans if keep else None
     if args.target:
         target = plans.planned_dataset(args.target, args.p)
         notes += planning.check_channels(target.channel_names(), dataset, target.name)
         made = planning.plan_like(target, dataset, args.name)
         fingerprint = fingerprint_like(dataset, made)
         origin = f"like {target.name}, {args.p}"
+        if before is not None:
+            planning.require_same(before, made)
+    elif before is not None:
+        planning.require_planner(before, args.pl)
+        made, fingerprint = before, fingerprint_like(dataset, before)
+        origin = f"by {args.pl}, kept as it was when the training began"
     else:
         workers = machine.usable_cpus().value if args.np is None else args.np
         fingerprint = take_fingerprint(dataset, args.sample, workers)

@@ -11,7 +11,9 @@ from nnunet_volf import plans
 from nnunet_volf.commands import import_archive, options, plan, preprocess
 from nnunet_volf.diagnosis import check_folders
 from nnunet_volf.errors import VolFError
-from nnunet_volf.launch import Training
+from nnunet_volf.launch import Training, trainings_with
+from nnunet_volf.settings import VolFSettings
+from nnunet_volf.training_files import EXIT_REQUEUE
 
 NAME = "pretrain"
 HELP = "From a folder of scans to a pretrained network: import, plan, preprocess, train. Run again, it goes on"
@@ -37,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     _require_folders()
     args.device = args.device or _device()
     target = plans.planned_dataset(args.target, args.p) if args.target else None
+    _require_planning(args, target)
     imported = _imported_before(args.source)
     found, request = (None, None) if imported else _look_around(args)  # type: tuple[Any, Any]
     _print_outlook(args, imported, found, request, target)
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         imported = str(request.dataset)
     dataset = imported_dataset(imported)
     _headline(2, "plan")
-    planned = plan.plan_and_say(args, dataset)
+    planned = plan.plan_and_say(args, dataset, keep=bool(trainings_with(dataset.name, args.name)))
     training = Training(planned, args.c, args.name, args.f, args.device, args.num_gpus)
     if training.finished is None:
         _headline(3, "preprocess")
@@ -60,15 +63,29 @@ def run(args: argparse.Namespace) -> int:
         _headline(4, "train")
         print(training.command(), flush=True)
         code = training.run()
+        if code == EXIT_REQUEUE:
+            print("\nstopped; the same command goes on from here")
         if code:
             return code
-    return _finish(planned, args.c, training)
+    return _finish(planned, args.c, training, len(dataset.cases))
 
 
 def _require_folders() -> None:
     for finding in check_folders(os.environ):
         if finding.level == "error":
             raise VolFError(f"{finding.topic}: {finding.found}. {finding.advice}")
+
+
+def _require_planning(args: argparse.Namespace, target: plans.PlannedDataset | None) -> None:
+    """Find mistakes that would otherwise be told once an archive of any size is imported."""
+    settings = plan.settings_of(args)
+    if target is not None:
+        target.settings(args.c, settings)
+        return
+    from nnunet_volf.preprocessing.planning import find_planner
+
+    VolFSettings.from_mapping({name: value for name, value in settings.items() if value is not None})
+    find_planner(args.pl)
 
 
 def _device() -> str:
@@ -127,13 +144,18 @@ def _headline(number: int, stage: str) -> None:
     print(f"\n== {number}/4 {stage}", flush=True)
 
 
-def _finish(planned: plans.PlannedDataset, configuration: str, training: Training) -> int:
+def _finish(planned: plans.PlannedDataset, configuration: str, training: Training, cases: int) -> int:
     from nnunet_volf.summary import fine_tune_commands
 
     checkpoint = training.finished
     if checkpoint is None:
         raise VolFError(f"The training ended without an error, but {training.folder} has no final checkpoint.")
     print(f"\npretrained: {checkpoint}")
+    if training.cases != cases:
+        print(
+            f"  warning: trained on {training.cases} cases, and the archive has {cases} now. To train on those, give "
+            f"the new training a name of its own: --as {planned.plans['plans_name']}2"
+        )
     for command in fine_tune_commands(planned.plans, configuration, checkpoint):
         print(f"next: {command}")
     return 0
