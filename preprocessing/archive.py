@@ -7,7 +7,7 @@ journal. So a run that is interrupted goes on where it was, and one on a grown a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from .parallel import run_parallel
 from .progress import show
 from .protected import known_contents
 from .refusals import Quarantined, Refused
+from .report_left_out import common_endings
 from .request import SOURCES, Request
 from .sources import Found, find, is_dicom
 from .worklist import PICTURES, worklist
@@ -59,10 +60,11 @@ class Imported:
 def import_archive(request: Request, found: Found | None = None) -> Imported:
     """Import a source into a raw dataset, adding to what that holds."""
     found = find(request.source) if found is None else found
-    if not found.items and not found.quarantined:
-        seen = ", ".join(f"{count} {ending}" for ending, count in found.ignored.most_common(5)) or "nothing"
-        raise DataError(f"{request.source} holds no image that can be read. Found there: {seen}.")
     folder = raw_folder() / request.dataset
+    found.items = [item for item in found.items if not Path(item.path).is_relative_to(folder)]  # our own output
+    if not found.items and not found.quarantined:
+        seen = ", ".join(f"{count} {ending}" for ending, count in common_endings(found.ignored)[:5]) or "nothing"
+        raise DataError(f"{request.source} holds no image that can be read. Found there: {seen}.")
     _check_origin(request, folder)
     try:
         with FileLock(folder / "import" / "lock", timeout=0):
@@ -116,7 +118,13 @@ def _import(request: Request, found: Found, folder: Path) -> Imported:
 def _is_to_do(journal: Journal, task: IntakeTask, retry: bool) -> bool:
     if not journal.holds(task.key, task.signature):
         return True
-    return retry and bool(journal.read(task.key)["quarantined"])
+    result = journal.read(task.key)
+    return _are_gone(result["images"]) or (retry and bool(result["quarantined"]))
+
+
+def _are_gone(images: Sequence[Mapping[str, Any]] | None) -> bool:
+    """Say whether images that were converted have been deleted since."""
+    return any(image.get("converted") and not Path(image["path"]).is_file() for image in images or ())
 
 
 def _look(journal: Journal, tasks: Sequence[IntakeTask], request: Request, folder: Path) -> None:
@@ -222,7 +230,8 @@ def _align(
 def _is_to_align(journal: Journal, task: AlignTask, retry: bool) -> bool:
     if not journal.holds(task.key, task.signature):
         return True
-    return retry and bool(journal.read(task.key)["refused"])
+    result = journal.read(task.key)
+    return _are_gone(result["images"]) or (retry and bool(result["refused"]))
 
 
 def _names_before(folder: Path) -> set[str]:

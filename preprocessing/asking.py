@@ -77,6 +77,11 @@ def choose_dataset(source: str, number: int | None, name: str | None) -> str:
         raise SettingsError(f"-n is {name!r}; a dataset's name has letters, digits, '-' and '_' only.")
     wanted = f"Dataset{number:03d}_{name or 'Archive'}"
     there = taken.get(number)
+    if there is not None and not (raw / there).is_dir():
+        raise DataError(
+            f"Number {number} is taken by {there}, which nnUNet_preprocessed or nnUNet_results holds. Choose another "
+            "number (-d), or remove it there."
+        )
     if there is not None and name is not None and there != wanted:
         raise DataError(
             f"Number {number} is taken by {there}. Choose another number (-d), or leave -n out to add to it."

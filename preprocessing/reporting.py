@@ -13,6 +13,7 @@ from .archive import Imported
 from .outputs import manifest_entry
 from .refusals import Refused
 from .report import ImportReport, cases_to_show, describe_import, write_report
+from .report_left_out import common_endings
 from .request import Request
 from .sources import Found
 from .thumbnails import thumbnail
@@ -24,7 +25,7 @@ PAGE = "import_report.html"
 def describe_found(found: Found, request: Request) -> str:
     """Say what a source holds and where it will go, before anything is looked into."""
     counts = ", ".join(f"{count:,} {name}" for name, count in _formats(found).items()) or "no images"
-    ignored = ", ".join(f"{count:,} {ending}" for ending, count in found.ignored.most_common(5))
+    ignored = ", ".join(f"{count:,} {ending}" for ending, count in common_endings(found.ignored)[:5])
     lines = [f"{request.source}: {counts}" + (f"; not looked at: {ignored}" if ignored else "")]
     rules = ", ".join(rule.name + (f" ({rule.pattern})" if rule.pattern else "") for rule in request.policy.channels)
     workers = f"{request.workers} workers" if request.workers else "no workers, in this process"

@@ -37,6 +37,9 @@ _NEVER = frozenset(
         *("gif", "jpeg", "jpg", "png", "yaml", "yml"),
     )
 )
+# Beside a dataset's images lie its labels, which are no scans.
+_LABELS = ("labelsTr", "labelsTs")
+_NO_TEXT = "Its name, or that of a folder above, has bytes that are no UTF-8 text, which image readers do not open."
 _PATH_COLUMNS = ("path", "image_path", "image", "file", "filename")
 _SUBJECT_COLUMNS = ("subject", "case", "patient", "id")
 _CHANNEL_COLUMNS = ("channel", "modality", "sequence")
@@ -66,6 +69,8 @@ class Found:
 def find(source: str) -> Found:
     """Return the images of a source, sorted by name."""
     path = Path(source).expanduser().absolute()  # dataset.json names images from here, and is read from anywhere
+    if not _is_text(path):
+        raise DataError(f"{source!a}: {_NO_TEXT} Rename it, or give a link to it.")
     if path.is_dir():
         found = _from_nnunet(path) if _is_nnunet(path) else _from_folder(path)
     elif path.is_file():
@@ -102,7 +107,8 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        left_out = {"__MACOSX", *(_LABELS if "imagesTr" in folders else ())}
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in left_out)
         yield Path(folder), sorted(name for name in files if not name.startswith("."))
 
 
@@ -119,13 +125,17 @@ def _sort_files(found: Found, folder: Path, files: list[str], root: Path) -> Non
         elif Path(name).suffix.lower() not in _DETACHED:
             found.ignored[Path(name).suffix.lower() or "no ending"] += 1
     if dicom:
-        found.items.append(SourceItem(str(folder), folder.relative_to(root).as_posix(), dicom=True))
+        item = SourceItem(str(folder), folder.relative_to(root).as_posix(), dicom=True)
+        _add(found, item, "It is a link to nothing.")
 
 
 def _add(found: Found, item: SourceItem, otherwise: str) -> None:
     """Take an image if it is there, and say otherwise that it is not."""
-    if Path(item.path).exists():
+    path = Path(item.path)
+    if path.exists() and _is_text(path):
         found.items.append(item)
+    elif path.exists():
+        found.quarantined.append(Quarantined(item.name, "find", "unreadable", _NO_TEXT, "Rename it."))
     else:
         advice = "Bring the image back, or take out what names it."
         found.quarantined.append(Quarantined(item.name, "find", "missing", otherwise, advice))
@@ -137,6 +147,15 @@ def is_dicom(path: Path) -> bool:
     if suffix in DICOM_ENDINGS:
         return True
     return suffix not in _NEVER and suffix not in _DETACHED and looks_like_dicom(path)
+
+
+def _is_text(path: Path) -> bool:
+    """Say whether a path can be handed to SimpleITK, which otherwise ends the whole process."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _from_paths(paths: list[Path], root: Path) -> Found:

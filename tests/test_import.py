@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -31,12 +32,13 @@ from nnunet_volf.preprocessing.imported import imported_dataset
 from nnunet_volf.preprocessing.sources import find
 from nnunet_volf.preprocessing.volumes import read_volume
 
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="names there are bytes, not text")
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
 NAME = "Dataset501_Archive"
 OUTPUTS = ("dataset.json", "import/manifest.jsonl", "import/quarantine.csv", "import_report.html")
 # What could say who was scanned; these stand in the names of folders and files, and in headers.
-SECRETS = ("Springfield", "Doe_Jane", "MRN4711", "20010203")
+SECRETS = ("Springfield", "Doe_Jane", "doe_jane", "MRN4711", "20010203")
 
 
 class Archive:
@@ -128,7 +130,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Archive, str]:
     dicoms.write_series(archive.source / "MRN4711/scout", dicoms.phantom((3, 12, 10)), image_type=("LOCALIZER",))
     dicoms.write_series(archive.source / "MRN4711/gap", dicoms.phantom((9, 12, 10), 1), missing=(4,))
     (archive.source / "Doe_Jane/ct/._IM0001.dcm").write_bytes(b"\0\5\x16\7 of macOS")
-    (archive.source / "notes.Doe_Jane").touch()
+    (archive.source / "notes.doe_jane").touch()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
         patch.setenv("nnUNet_raw", str(archive.raw))
         assert archive.run("--most-refused", "1") == 0
@@ -200,7 +202,9 @@ def test_no_output_and_no_word_on_the_screen_holds_a_header(mixed: tuple[Archive
     archive, printed = mixed
     texts = [path.read_text("utf-8") for path in (archive.folder / "import").iterdir()]
     texts += [(archive.folder / name).read_text("utf-8") for name in OUTPUTS]
-    for text in [printed.replace(str(archive.source), ""), *texts]:
+    printed = printed.replace(str(archive.source), "")
+    assert [secret for secret in SECRETS if secret in printed] == []  # also not the ending of "notes.doe_jane"
+    for text in [printed, *texts]:
         assert [secret for secret in dicoms.SECRETS.values() if secret in text] == []
     for path in (archive.folder / "converted").iterdir():
         keys = SimpleITK.ReadImage(str(path)).GetMetaDataKeys()
@@ -343,6 +347,48 @@ def test_a_relative_source_gives_a_dataset_that_is_read_from_anywhere(
     assert archive.run(source="archive") == 0
     monkeypatch.chdir("/")
     assert [case.images for case in imported_dataset("501").cases] == [(archive.source / "a.nii.gz",)]
+
+
+def test_converted_images_that_were_deleted_are_converted_again(archive: Archive) -> None:
+    two_grids(archive)
+    for seed, name in enumerate(("t1", "t2")):
+        tags = {"SeriesDescription": f"x_{name}.nii.gz"}
+        dicoms.write_series(archive.source / name, dicoms.phantom((9, 12, 10), seed), study_uid="1.2", tags=tags)
+    arguments = (*PAIRS, "--grids", "resample")
+    archive.run(*arguments)
+    before, files = archive.contents()["dataset.json"], sorted((archive.folder / "converted").iterdir())
+    assert len(files) == 3
+    shutil.rmtree(archive.folder / "converted")
+    archive.run(*arguments)
+    assert sorted((archive.folder / "converted").iterdir()) == files
+    assert archive.contents()["dataset.json"] == before
+
+
+def test_an_archive_that_holds_nnunets_folders_does_not_import_its_own_output(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.raw = archive.source / "a_raw"
+    archive.raw.mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(archive.raw))
+    dicoms.write_series(archive.source / "d", dicoms.phantom((9, 12, 10)))
+    archive.run()
+    archive.run()
+    assert archive.quarantine() == []
+    assert [entry["format"] for entry in archive.manifest()] == ["DICOM"]
+
+
+@linux_only
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha"])
+def test_a_name_that_is_no_text_costs_no_other(ending: str, archive: Archive) -> None:
+    archive.add("a.nii.gz", 1)
+    odd = os.fsencode(archive.source) + b"/M\xfcller" + ending.encode()
+    archive.add(f"b{ending}", 2).rename(Path(os.fsdecode(odd)))
+    assert archive.run() == 0
+    assert archive.images() == {"a.nii.gz"}
+    assert b"M\xfcller" in (archive.folder / "import/quarantine.csv").read_bytes()
+    before = archive.contents()["dataset.json"]
+    assert archive.run() == 0
+    assert archive.contents()["dataset.json"] == before
 
 
 def test_a_file_that_vanishes_while_the_import_runs_costs_no_other(
@@ -671,6 +717,18 @@ def test_two_imports_into_one_dataset_do_not_run_at_once(archive: Archive, error
         assert archive.run() == 2
     assert f"Another import into {NAME} is at work" in error()
     assert archive.run() == 0
+
+
+def test_a_number_that_only_preprocessed_data_or_results_have_is_taken(
+    archive: Archive, nnunet_folders: NnUNetFolders, error: Callable[[], str]
+) -> None:
+    (nnunet_folders.preprocessed / "Dataset004_Heart").mkdir()
+    (nnunet_folders.results / "Dataset005_Liver").mkdir()
+    archive.add("a.nii.gz", 1)
+    for number, name in ((4, "Dataset004_Heart"), (5, "Dataset005_Liver")):
+        assert archive.run("-d", str(number)) == 2
+        assert f"Number {number} is taken by {name}" in error()
+    assert not any(archive.raw.iterdir())
 
 
 @pytest.mark.parametrize("number", ["0", "1000", "-3"])

@@ -59,6 +59,14 @@ def test_hidden_files_and_folders_and_what_macos_leaves_are_passed_over(tmp_path
     assert not found.ignored
 
 
+def test_labels_of_datasets_inside_a_folder_are_no_images(tmp_path: Path) -> None:
+    parts = ("imagesTr", "imagesTs", "labelsTr", "labelsTs")
+    touch(tmp_path, *(f"all/Dataset004_X/{part}/a_0000.nii.gz" for part in parts), "labelsTr/b.nii.gz")
+    assert names(find(str(tmp_path))) == [
+        "all/Dataset004_X/imagesTr/a_0000.nii.gz", "all/Dataset004_X/imagesTs/a_0000.nii.gz", "labelsTr/b.nii.gz",
+    ]  # fmt: skip
+
+
 def test_other_files_are_counted_by_their_ending(tmp_path: Path) -> None:
     touch(tmp_path, "a.nii.gz", "b.TXT", "c/d.txt", "README", "e.json", "f.1.2.840")
     assert dict(find(str(tmp_path)).ignored) == {".txt": 2, "no ending": 1, ".json": 1, ".840": 1}
@@ -106,10 +114,23 @@ def test_a_link_to_nothing_is_quarantined(tmp_path: Path) -> None:
 
 
 @linux_only
-def test_a_name_that_is_no_text_is_found_like_any_other(tmp_path: Path) -> None:
+def test_a_name_that_is_no_text_is_quarantined_as_simpleitk_would_end_the_process(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii.gz")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.nii.gz")).touch()
-    (item,) = find(str(tmp_path)).items
-    assert Path(item.path).exists()
+    dicom(tmp_path, os.fsdecode(b"M\xfcller/IM1"))
+    found = find(str(tmp_path))
+    assert names(found) == ["a.nii.gz"]
+    assert [line.kind for line in found.quarantined] == ["unreadable", "unreadable"]
+    assert found.quarantined[0].advice == "Rename it."
+
+
+@linux_only
+def test_a_source_whose_name_is_no_text_is_refused_with_a_message_that_can_be_printed(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller"))
+    folder.mkdir()
+    with pytest.raises(DataError, match=r"no UTF-8 text.*link to it") as refused:
+        find(str(folder))
+    str(refused.value).encode()
 
 
 def test_a_relative_source_gives_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
