@@ -17,11 +17,6 @@ import torch
 
 from nnunet_volf.errors import TrainingError
 
-LATEST = "checkpoint_latest.pth"
-PREVIOUS = "checkpoint_previous.pth"
-BEST = "checkpoint_best.pth"
-FINAL = "checkpoint_final.pth"
-
 
 def plain(value: Any) -> Any:
     """Return nested data with tensors on the CPU, and numpy values and devices as tensors and plain types."""

@@ -26,14 +26,12 @@ from nnunet_volf.finite_loss import FiniteLoss, NonFiniteLoss
 from nnunet_volf.progress import describe_progress
 from nnunet_volf.randomness import capture_global_state, restore_global_state
 from nnunet_volf.ranks import any_rank
+from nnunet_volf.training_files import BEST, EXIT_REQUEUE, LATEST, PREVIOUS
 
 if TYPE_CHECKING:  # the class that the mixin stands in front of
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as Trainer
 else:
     Trainer = object
-
-# sysexits.h EX_TEMPFAIL: "try again later". Schedulers can requeue on it and tell it from a crash.
-EXIT_REQUEUE = 75
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
@@ -151,12 +149,12 @@ class DurableTraining(Trainer):
             self._leave()
         due = monotonic() - self.last_save > 60 * self.save_every_minutes > 0
         if due and self.iteration < self.num_iterations_per_epoch:
-            self.save_checkpoint(self._file(checkpoints.LATEST))
+            self.save_checkpoint(self._file(LATEST))
 
     def _leave(self) -> None:
         """Save, shut down and exit with a code that a scheduler can requeue on."""
         name = signal.Signals(self.stop_signal).name if self.stop_signal is not None else "a signal to another rank"
-        self.save_checkpoint(self._file(checkpoints.LATEST))
+        self.save_checkpoint(self._file(LATEST))
         self.print_to_log_file(
             f"Stopped by {name} after step {self.iteration} of epoch {self.current_epoch}. Everything is saved; the "
             f"same nnUNetv2_train command with --c goes on from here. Exit code {EXIT_REQUEUE}."
@@ -199,7 +197,7 @@ class DurableTraining(Trainer):
             **checkpoints.plain(self.checkpoint_extras()),
         }
         path = Path(filename)
-        previous = path.with_name(checkpoints.PREVIOUS) if path.name == checkpoints.LATEST else None
+        previous = path.with_name(PREVIOUS) if path.name == LATEST else None
         checkpoints.write_checkpoint(path, checkpoint, keep_as=previous)
         self.last_save = monotonic()
 
@@ -212,7 +210,7 @@ class DurableTraining(Trainer):
         source, state = filename_or_checkpoint, {}
         if isinstance(source, str):
             wanted = Path(source)
-            beside = (checkpoints.LATEST, checkpoints.PREVIOUS, checkpoints.BEST)
+            beside = (LATEST, PREVIOUS, BEST)
             candidates = dict.fromkeys([wanted, *(wanted.with_name(name) for name in beside)])
             path, checkpoint, problems = checkpoints.read_newest(list(candidates))
             for problem in problems:
@@ -232,7 +230,7 @@ class DurableTraining(Trainer):
         """Finish as nnU-Net does, and remove the second last checkpoint as it removes the last."""
         super().on_train_end()
         if self.local_rank == 0:
-            Path(self._file(checkpoints.PREVIOUS)).unlink(missing_ok=True)
+            Path(self._file(PREVIOUS)).unlink(missing_ok=True)
 
     def _file(self, name: str) -> str:
         return str(Path(self.output_folder) / name)

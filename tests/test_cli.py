@@ -45,7 +45,9 @@ def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     told = capsys.readouterr().out
-    assert all(f"    {name.replace('_', '-')} " in told for name in COMMANDS)
+    names = {importlib.import_module(f"nnunet_volf.commands.{module}").NAME for module in COMMANDS}
+    assert {line.split()[0] for line in told.splitlines() if line.startswith("    ") and line[4] != " "} == names
+    assert {"pretrain", "import", "plan", "preprocess"} <= names
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,8 @@ import torch
 from conftest import NnUNetFolders
 from training import DATASET, TRAINER, make_trainer, weights_of, with_settings
 
-from nnunet_volf.durable import EXIT_REQUEUE
 from nnunet_volf.errors import TrainingError
+from nnunet_volf.training_files import EXIT_REQUEUE
 
 
 def run(trainer: Any, stop_at: int | None = None, number: int = signal.SIGTERM) -> None:

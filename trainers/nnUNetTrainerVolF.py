@@ -19,7 +19,6 @@ from torch import distributed as dist
 from torch import nn
 
 from nnunet_volf.cases import UnlabeledCases
-from nnunet_volf.checkpoints import FINAL
 from nnunet_volf.dataloading import FusionLoader
 from nnunet_volf.durable import DurableTraining
 from nnunet_volf.errors import TrainingError
@@ -32,6 +31,7 @@ from nnunet_volf.settings import PLANS_KEY, VolFSettings
 from nnunet_volf.shares import check_fusion
 from nnunet_volf.splits import pretraining_split
 from nnunet_volf.summary import fine_tune_commands, summarize
+from nnunet_volf.training_files import FINAL
 from nnunet_volf.validation import FixedBatches, batches_of_rank
 
 
