@@ -11,6 +11,7 @@ from nnunet_volf import machine
 from nnunet_volf.errors import DataError, SettingsError
 from nnunet_volf.plans import dataset_number
 
+from .budget import memory_to_use
 from .channels import DEFAULT_CHANNEL, kept_channels, parse_channels
 from .dicom_series import DicomPolicy
 from .imported import dataset_folders, raw_dataset, raw_folder
@@ -18,7 +19,6 @@ from .request import SOURCES, Policy, Request
 from .sources import Found
 
 FIRST_NUMBER = 501  # nnU-Net's public datasets have small numbers
-_MEMORY_SHARE = 0.8  # of what is free now; the rest is for this process and the page cache
 
 
 def import_request(args: argparse.Namespace, found: Found) -> Request:
@@ -30,7 +30,6 @@ def import_request(args: argparse.Namespace, found: Found) -> Request:
         raw_dataset(dataset)
     dataset = choose_dataset(args.source, args.d, args.n)
     channels = args.channels or kept_channels(raw_folder() / dataset) or _channels(args.target, found)
-    free = machine.available_memory()
     return Request(
         source=args.source,
         dataset=dataset,
@@ -41,7 +40,7 @@ def import_request(args: argparse.Namespace, found: Found) -> Request:
         most_refused=args.most_refused,
         retry=args.retry,
         workers=machine.usable_cpus().value if args.np is None else args.np,
-        memory=None if free is None else int(_MEMORY_SHARE * free),
+        memory=memory_to_use(),
     )
 
 

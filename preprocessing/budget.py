@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nnunet_volf.machine import usable_memory
+from nnunet_volf.machine import available_memory
 
 # Bytes a voxel before and after resampling, above what a worker has anyway. Measured as peak resident memory with
 # 200^3 voxels, doubled and halved in size, int16 and float32, and rounded up: splines 36 and 9 (nnU-Net's work in
@@ -21,7 +20,6 @@ _MASK = 8
 _WORKER_BYTES = 250 * 1024**2
 
 SHARE_OF_MEMORY = 0.8  # the rest is for the page cache, and for what the estimate misses
-_MEMORY_FILE = Path("/proc/meminfo")
 
 
 def memory_needed(shape: Sequence[int], target: Sequence[int], channels: int, configuration: Mapping[str, Any]) -> int:
@@ -37,21 +35,7 @@ def disk_needed(target: Sequence[int], channels: int, dtype: str, masked: bool) 
     return math.prod(target) * (channels * np.dtype(dtype).itemsize + (1 if masked else 0))
 
 
-def memory_to_use(memory_file: Path = _MEMORY_FILE) -> int | None:
+def memory_to_use() -> int | None:
     """Return the bytes that workers may use together, or None where the system does not tell."""
-    limit = usable_memory()
-    known = [limit.value] if limit is not None else []
-    available = _available(memory_file)
-    known += [available] if available is not None else []
-    return int(SHARE_OF_MEMORY * min(known)) if known else None
-
-
-def _available(memory_file: Path) -> int | None:
-    """Return what is free or could be freed now, as Linux estimates it."""
-    if not memory_file.is_file():
-        return None
-    for line in memory_file.read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    return None
+    free = available_memory()
+    return None if free is None else int(SHARE_OF_MEMORY * free)

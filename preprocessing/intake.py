@@ -38,6 +38,7 @@ class IntakeTask:
     policy: Policy
     converted: str  # folder for converted images
     picture: bool
+    size: int  # bytes of its files
 
 
 def take_in(task: IntakeTask) -> dict[str, Any]:

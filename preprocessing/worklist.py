@@ -47,6 +47,7 @@ def worklist(request: Request, found: Found, folder: Path, journal: Journal) -> 
             policy=request.policy,
             converted=str(folder / CONVERTED),
             picture=number % step == 0,
+            size=sum(_size(item) for item in unit),
         )
         tasks.append(task)
         for item in unit[1:]:  # once a folder of its own, now part of another's series
@@ -101,6 +102,17 @@ def state(item: SourceItem) -> str:
     except OSError:  # removed since it was found, or not for us to read: looking at it will tell
         return "gone"
     return digest(*(f"{name}:{size}:{time}" for name, size, time in files))
+
+
+def _size(item: SourceItem) -> int:
+    """Return the bytes of a file, or of the files in a folder."""
+    try:
+        if not item.dicom:
+            return Path(item.path).stat().st_size
+        with os.scandir(item.path) as entries:
+            return sum(entry.stat().st_size for entry in entries if entry.is_file())
+    except OSError:
+        return 0
 
 
 def digest(*parts: str) -> str:

@@ -105,6 +105,14 @@ def test_unknown_memory_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert machine.usable_memory(tmp_path) is None
 
 
+def test_available_memory_is_what_linux_tells_within_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  1000 kB\nHugePages_Total: 0\n")
+    assert machine.available_memory(tmp_path) == 1000 * 1024
+    (tmp_path / "proc" / "meminfo").write_text(f"MemAvailable: {1 << 50} kB\n")
+    assert machine.available_memory(tmp_path) == machine.usable_memory(tmp_path).value  # type: ignore[union-attr]
+
+
 def test_shared_memory_is_none_without_its_folder(tmp_path: Path) -> None:
     assert machine.free_shared_memory(tmp_path) is None
 
