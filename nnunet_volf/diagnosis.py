@@ -11,6 +11,7 @@ from typing import Literal
 
 from nnunet_volf.discovery import Route
 from nnunet_volf.machine import MOST_WORKERS, Limit, suggested_workers
+from nnunet_volf.plans import dataset_number
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -119,14 +120,14 @@ def check_workers(cpus: Limit, gpus: int, installed_cpus: int, chosen: str | Non
 
 
 def next_command(findings: list[Finding], datasets: list[str], device: str) -> str:
-    """Return what to do next: mend the first error, make a dataset, or train."""
+    """Return what to do next: mend the first error, plan the task, or pretrain for it."""
     for finding in findings:
         if finding.level == "error":
             return finding.advice
     if not datasets:
         return "nnUNetv2_plan_and_preprocess -d DATASET -c 3d_fullres"
     option = "" if device == "cuda" else f" -device {device}"
-    return f"nnUNetv2_train {datasets[0]} 3d_fullres 0 -tr nnUNetTrainerVolF{option}"
+    return f"nnunet-volf pretrain FOLDER_OF_SCANS --for {dataset_number(datasets[0])}{option}"
 
 
 def _check_folder(name: str, environ: Mapping[str, str]) -> Finding:

@@ -18,7 +18,7 @@ Image = Mapping[str, Any]  # as intake.py describes one
 
 # Two grids are one when spacings agree to a thousandth, directions to a thousandth, and origins to a tenth of a voxel:
 # headers of one scanner differ by rounding, and half a voxel would already blur a border.
-_SPACING, _DIRECTION, _ORIGIN = 1e-3, 1e-3, 0.1
+SAME_SPACING, _DIRECTION, _ORIGIN = 1e-3, 1e-3, 0.1
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def on_one_grid(images: Sequence[Image]) -> bool:
     for other in images[1:]:
         same = (
             other["facts"]["shape"] == first["facts"]["shape"]
-            and np.allclose(other["facts"]["spacing"], spacing, rtol=_SPACING)
+            and np.allclose(other["facts"]["spacing"], spacing, rtol=SAME_SPACING)
             and np.allclose(other["grid"][3:], first["grid"][3:], atol=_DIRECTION)
             and np.allclose(other["grid"][:3], first["grid"][:3], atol=_ORIGIN * float(spacing.min()))
         )

@@ -23,6 +23,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from numpy.typing import NDArray
 
+from .assembly import SAME_SPACING
 from .orientation import nearest_axes, reoriented
 from .refusals import Refused
 from .volumes import Volume, read_volume
@@ -83,18 +84,17 @@ def target_shape(shape: Sequence[int], spacing: Sequence[float], plan: PlansMana
 def read_images(images: Sequence[Path], reader: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Read the channels with nnU-Net's reader of the plan; what it cannot read, with ours."""
     files = [str(image) for image in images]
-    try:
+    with contextlib.suppress(Exception):  # readers raise whatever their library does; ours says what is wrong
         data, properties = reader.read_images(files)
         if data.shape[0] == len(files) and data.ndim == 4:
             return data, dict(properties)
-    except Exception:  # readers raise whatever their library does; ours says what is wrong
-        data = None
     to_ras = type(reader).__name__.endswith("WithReorient")
     volumes = [read_volume(image) for image in images]
     volumes = [_to_ras(volume) for volume in volumes] if to_ras else volumes
     first = volumes[0]
     for number, volume in enumerate(volumes[1:], start=1):
-        if volume.voxels.shape != first.voxels.shape or not np.allclose(volume.spacing, first.spacing):
+        same = np.allclose(volume.spacing, first.spacing, rtol=SAME_SPACING)
+        if volume.voxels.shape != first.voxels.shape or not same:
             raise Refused(
                 "grids",
                 f"Channel {number} has {_grid(volume)}, channel 0 has {_grid(first)} (z, y, x).",

@@ -172,7 +172,7 @@ def test_the_next_command_makes_a_dataset_where_there_is_none() -> None:
 @pytest.mark.parametrize(("device", "option"), [("cuda", ""), ("mps", " -device mps"), ("cpu", " -device cpu")])
 def test_the_next_command_trains_on_the_device_there_is(device: str, option: str) -> None:
     command = diagnosis.next_command([], ["Dataset004_Hippocampus"], device)
-    assert command == f"nnUNetv2_train Dataset004_Hippocampus 3d_fullres 0 -tr nnUNetTrainerVolF{option}"
+    assert command == f"nnunet-volf pretrain FOLDER_OF_SCANS --for 4{option}"
 
 
 def test_the_doctor_finds_this_environment_fit(
@@ -186,7 +186,7 @@ def test_the_doctor_finds_this_environment_fit(
     told = capsys.readouterr().out
     assert code == 0, told
     assert "nnUNetTrainerVolF" in told
-    assert "next: nnUNetv2_train Dataset004_Hippocampus 3d_fullres 0 -tr nnUNetTrainerVolF" in told
+    assert "next: nnunet-volf pretrain FOLDER_OF_SCANS --for 4" in told
 
 
 def test_the_doctor_exits_with_one_when_a_training_would_stop(
