@@ -80,7 +80,9 @@ class Training:
         try:
             code = _wait(child)
             # Before its first step a training does not listen to signals yet; there is nothing to save either.
-            return EXIT_REQUEUE if -code in received else code
+            if -code in received:
+                return EXIT_REQUEUE
+            return code if code >= 0 else 128 - code  # as a shell says it; 137 is mostly the end of the memory
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -58,7 +58,7 @@ def shapes_after(archive: Archive, planned: PlannedDataset, configuration: str) 
     wanted = spacings.copy()
     target = planned.configuration(configuration)["spacing"]
     wanted[:, -len(target) :] = target  # 2D leaves the spacing between slices alone
-    after: NDArray[np.int64] = np.maximum(1, np.rint(shapes * spacings / wanted)).astype(np.int64)
+    after: NDArray[np.int64] = np.maximum(1, np.rint(spacings / wanted * shapes)).astype(np.int64)
     return after
 
 

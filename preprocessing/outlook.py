@@ -18,7 +18,7 @@ from .refusals import Refused
 from .sources import Found
 from .volumes import peek
 
-# Headers that are read to guess how large the archive will be; DICOM is guessed from the size of its files.
+# Headers that are read to guess how large the archive will be; a folder of DICOM counts as one image of average size.
 HEADERS = 40
 
 
@@ -73,9 +73,10 @@ def describe_disk(size: Size | None, dtype: str, folder: Path) -> str:
 
 def size_of(dataset: str, planned: PlannedDataset | None, configuration: str) -> Size:
     """Return the size of a dataset that was imported before."""
-    cases = imported_dataset(dataset).cases
-    voxels = sum(_resampled(case.shape, case.spacing, planned, configuration) for case in cases)
-    return Size(len(cases), voxels)
+    imported = imported_dataset(dataset)
+    voxels = sum(_resampled(case.shape, case.spacing, planned, configuration) for case in imported.cases)
+    channels = len(imported.channel_names)
+    return Size(channels * len(imported.cases), channels * voxels)
 
 
 def describe_time(planned: PlannedDataset, configuration: str, settings: VolFSettings, device: str, gpus: int) -> str:
@@ -87,7 +88,7 @@ def describe_time(planned: PlannedDataset, configuration: str, settings: VolFSet
     speed = measure_speed(
         planned.configuration(configuration), len(planned.channel_names()), settings, torch.device(device)
     )
-    workers = machine.suggested_workers(machine.usable_cpus().value, gpus) if device != "cpu" else 0
+    workers = _workers(gpus) if device != "cpu" else 0  # on a CPU, all compete for it
     steps = settings.epochs * settings.iterations
     slowest = "the network" if workers and speed.step >= speed.batch / workers else "making batches"
     where = f"{slowest} decides" if workers else "one after the other"
@@ -96,6 +97,13 @@ def describe_time(planned: PlannedDataset, configuration: str, settings: VolFSet
         f"{speed.step:.3g} s a step, {speed.batch:.3g} s a batch with one loader worker"
         f"{f', of {workers}' if workers else ''}; {where}: about {readable_time(speed.seconds(settings, workers))}"
     )
+
+
+def _workers(gpus: int) -> int:
+    """Return how many of the loader workers that nnU-Net starts for each GPU have a CPU of their own."""
+    from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+
+    return min(int(get_allowed_n_proc_DA()), machine.suggested_workers(machine.usable_cpus().value, gpus))
 
 
 def _readable(size: float) -> str:

@@ -264,7 +264,9 @@ def test_a_plan_of_its_own_stays_as_it_was_trained_with_when_the_archive_grows(
     commands: list[str] = []
     monkeypatch.setattr(Training, "run", stop)
     assert pretrain(scans) == 75
-    assert capfd.readouterr().out.endswith("stopped; the same command goes on from here\n")
+    assert capfd.readouterr().out.endswith(
+        f"\nstopped; its log is in {fold_folder(nnunet_folders)}\nnext: the same command, which goes on from there\n"
+    )
     plan = nnunet_folders.preprocessed / NAME / "VolFPlans.json"
     before = plan.read_bytes()
     write_scans(scans / "more", 5, shape=(30, 20, 40), spacing=(3.0, 0.5, 0.5), first_seed=900)
@@ -358,6 +360,27 @@ def test_mistakes_are_answered_before_anything_is_imported(
     assert pretrain(scans, *arguments) == 2
     assert message in capsys.readouterr().err
     assert not (phantoms.raw / NAME).exists()
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_is_done(
+    nnunet_folders: NnUNetFolders, scans: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert pretrain(scans, "-device", "cuda") == 2
+    told = capsys.readouterr()
+    assert told.err == "nnunet-volf: -device cuda: torch finds no such device here. There is cpu.\n"
+    assert told.out == ""
+
+
+def test_a_training_that_fails_gives_its_exit_code_and_says_where_to_look(
+    phantoms: NnUNetFolders, scans: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    monkeypatch.setattr(Training, "run", lambda _: 137)
+    assert pretrain(scans, "--for", "901") == 137
+    out = capfd.readouterr().out
+    assert f"the training failed with code 137; its log is in {fold_folder(phantoms)}\nnext: the same command" in out
+    assert not next_commands(out)
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Say what will be done, then do it stage by stage; each stage finds out by itself what is done already."""
     _require_folders()
-    args.device = args.device or _device()
+    args.device = _device(args.device)
     target = plans.planned_dataset(args.target, args.p) if args.target else None
     _require_planning(args, target)
     imported = _imported_before(args.source)
@@ -63,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
         _headline(4, "train")
         print(training.command(), flush=True)
         code = training.run()
-        if code == EXIT_REQUEUE:
-            print("\nstopped; the same command goes on from here")
         if code:
+            ended = "stopped" if code == EXIT_REQUEUE else f"the training failed with code {code}"
+            print(f"\n{ended}; its log is in {training.folder}\nnext: the same command, which goes on from there")
             return code
     return _finish(planned, args.c, training, len(dataset.cases))
 
@@ -88,12 +88,16 @@ def _require_planning(args: argparse.Namespace, target: plans.PlannedDataset | N
     find_planner(args.pl)
 
 
-def _device() -> str:
+def _device(asked: str | None) -> str:
     import torch
 
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if asked is None:
+        return next(device for device, is_there in there.items() if is_there)
+    if not there[asked]:
+        usable = " or ".join(device for device, is_there in there.items() if is_there)
+        raise VolFError(f"-device {asked}: torch finds no such device here. There is {usable}.")
+    return asked
 
 
 def _imported_before(source: str) -> str | None:

@@ -1,0 +1,188 @@
+"""What a user is told of an archive and a plan that do not fit, with the numbers and where it begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+
+from nnunet_volf.plans import PlannedDataset
+from nnunet_volf.preprocessing.comparison import Archive, describe, shapes_after, warnings
+
+SIDE = st.integers(1, 700)
+STEP = st.sampled_from([0.3, 0.5, 0.75, 0.9765625, 1.0, 1.1, 1.5, 2.5, 3.0, 5.0]) | st.floats(0.05, 10.0)
+ORDERS = st.permutations([0, 1, 2])
+
+
+def planned(
+    spacing: list[float], patch: list[int] | None = None, order: list[int] | None = None, scheme: str = "ZScore"
+) -> PlannedDataset:
+    configuration = {
+        "spacing": spacing,
+        "patch_size": patch or [16] * len(spacing),
+        "batch_size": 3,
+        "normalization_schemes": [f"{scheme}Normalization", "ZScoreNormalization"],
+        "architecture": {
+            "network_class_name": "some.where.PlainConvUNet",
+            "arch_kwargs": {"features_per_stage": [32, 64, 320, 320]},
+        },
+        "volf": {"epochs": 10, "iterations": 200},
+    }
+    statistics = {str(number): {"percentile_00_5": -960.0, "percentile_99_5": 300.0} for number in range(2)}
+    return PlannedDataset(
+        "Dataset501_Archive",
+        Path(),
+        {
+            "transpose_forward": order or [0, 1, 2],
+            "foreground_intensity_properties_per_channel": statistics,
+            "configurations": {"x": configuration},
+        },
+    )
+
+
+def archive(
+    cases: int = 40,
+    shape: tuple[int, ...] = (20, 30, 40),
+    spacing: tuple[float, ...] = (1.0, 1.0, 1.0),
+    median: float = 40.0,
+) -> Archive:
+    tissue = [[[-900.0, median, 250.0], [0.0, 5000.0, 9000.0]]]
+    return Archive(np.array([shape] * cases), np.array([spacing] * cases), np.array(tissue * cases))
+
+
+def changed(made: Archive, count: int, **fields: Any) -> Archive:
+    """Give the first so many cases other numbers."""
+    copies = {name: getattr(made, name).copy() for name in ("shapes", "spacings", "tissue")}
+    for name, value in fields.items():
+        copies[name][:count] = value
+    return Archive(**copies)
+
+
+# ---------------------------------------------------------------------------------------- what preprocessing leaves
+
+
+@given(st.tuples(SIDE, SIDE, SIDE), st.tuples(STEP, STEP, STEP), st.tuples(STEP, STEP, STEP), ORDERS)
+def test_shapes_are_those_that_nnunet_resamples_to(
+    shape: tuple[int, ...], spacing: tuple[float, ...], target: tuple[float, ...], order: list[int]
+) -> None:
+    found = shapes_after(archive(1, shape, spacing), planned(list(target), order=order), "x")
+    expected = compute_new_shape([shape[axis] for axis in order], [spacing[axis] for axis in order], target)
+    assert found.tolist() == [[max(1, int(side)) for side in expected]]
+
+
+@given(st.tuples(SIDE, SIDE, SIDE), st.tuples(STEP, STEP, STEP), st.tuples(STEP, STEP), ORDERS)
+def test_a_2d_plan_leaves_the_number_of_slices(
+    shape: tuple[int, ...], spacing: tuple[float, ...], target: tuple[float, ...], order: list[int]
+) -> None:
+    found = shapes_after(archive(1, shape, spacing), planned(list(target), order=order), "x")
+    own = [spacing[axis] for axis in order]
+    expected = compute_new_shape([shape[axis] for axis in order], own, [own[0], *target])
+    assert found.tolist() == [[max(1, int(side)) for side in expected]]
+
+
+# ------------------------------------------------------------------------------------------------------- warnings
+
+
+def test_what_fits_is_not_warned_of() -> None:
+    assert warnings(archive(20), planned([1.0, 1.0, 1.0], scheme="CT"), "x") == []
+
+
+@pytest.mark.parametrize(("cases", "told"), [(1, 1), (19, 1), (20, 0)])
+def test_fewer_than_twenty_cases_are_few(cases: int, told: int) -> None:
+    found = warnings(archive(cases), planned([1.0, 1.0, 1.0]), "x")
+    assert found == [f"only {cases} cases: pretraining lives on many"] * told
+
+
+@pytest.mark.parametrize(
+    ("own", "text"),
+    [
+        (1.0, None),
+        (1.5, None),  # the limit itself is allowed
+        (1.52, "the archive's median is 1.52 mm and the plan resamples to 1 mm; the archive is 1.5 times coarser"),
+        (4.0, "the archive's median is 4 mm and the plan resamples to 1 mm; the archive is 4.0 times coarser"),
+        (0.67, None),
+        (0.5, "the archive's median is 0.5 mm and the plan resamples to 1 mm; the archive is 2.0 times finer"),
+    ],
+)
+def test_resampling_by_more_than_a_half_is_told_axis_by_axis(own: float, text: str | None) -> None:
+    found = warnings(archive(spacing=(1.0, own, 1.0), shape=(99, 99, 99)), planned([1.0, 1.0, 1.0]), "x")
+    assert len(found) == (text is not None)
+    if text is not None:
+        assert found[0].startswith(f"spacing along axis y: {text}: ")
+
+
+def test_axes_are_named_as_in_the_archive_whatever_the_plan_does_with_them() -> None:
+    made = archive(spacing=(5.0, 1.0, 1.0), shape=(99, 99, 99))
+    (found,) = warnings(made, planned([1.0, 5.0, 1.0], order=[1, 2, 0]), "x")[:1]
+    assert found.startswith("spacing along axis x: the archive's median is 1 mm and the plan resamples to 5 mm")
+    assert len(warnings(made, planned([1.0, 1.0, 5.0], order=[1, 2, 0]), "x")) == 0
+    assert len(warnings(made, planned([1.0, 1.0]), "x")) == 0, "2D does not resample between slices"
+
+
+def test_the_share_of_cases_smaller_than_the_patch_is_told_after_resampling() -> None:
+    made = changed(archive(40, (20, 30, 40)), 10, shapes=(20, 30, 39))
+    assert warnings(made, planned([1.0, 1.0, 1.0], [20, 30, 39]), "x") == []
+    expected = (
+        "25% of the cases are smaller than the patch (20, 30, 40) along some axis; their crops are stretched to it"
+    )
+    assert warnings(made, planned([1.0, 1.0, 1.0], [20, 30, 40]), "x") == [expected]
+    assert warnings(made, planned([1.0, 1.0, 0.9], [20, 30, 43]), "x") == []
+    assert warnings(made, planned([1.0, 1.0], [30, 40]), "x") == [expected.replace("(20, 30, 40)", "(30, 40)")]
+
+
+@pytest.mark.parametrize(
+    ("median", "cases", "told"), [(-970.0, 2, 0), (-970.0, 3, 1), (310.0, 3, 1), (-955.0, 40, 0), (295.0, 40, 0)]
+)
+def test_tissue_beyond_the_limits_of_a_ct_plan_is_told_from_more_than_a_twentieth_of_the_cases_on(
+    median: float, cases: int, told: int
+) -> None:
+    made = archive()
+    made.tissue[:cases, 0, 1] = median
+    found = warnings(made, planned([1.0, 1.0, 1.0], scheme="CT"), "x")
+    assert len(found) == told
+    if told:
+        assert found[0].startswith(
+            "channel 0: the plan clips to -960 ... 300, and in 8% of the cases half of all tissue"
+        )
+        assert "the archive's median tissue is 40" in found[0]
+    assert warnings(made, planned([1.0, 1.0, 1.0]), "x") == [], "z-scores know no unit"
+
+
+def test_the_worst_comes_first() -> None:
+    made = archive(3, (8, 8, 8), (4.0, 1.0, 1.0), median=5000.0)
+    found = warnings(made, planned([1.0, 1.0, 1.0], [64, 64, 64], scheme="CT"), "x")
+    assert [line.split(" ")[0] for line in found] == ["only", "channel", "spacing", "100%"]
+
+
+# -------------------------------------------------------------------------------------------------------- the table
+
+
+def test_the_table_says_what_the_plan_means() -> None:
+    rows = dict(describe(archive(40, (20, 30, 40)), planned([2.0, 1.0, 0.8], [16, 32, 48], scheme="CT"), "x"))
+    assert rows == {
+        "cases": "40, (10, 30, 50) voxels in the median once resampled",
+        "spacing": "2 x 1 x 0.8 mm",
+        "patch": "(16, 32, 48) voxels, 32 x 32 x 38 mm; 3 of them a step",
+        "normalisation": "CT, ZScore",
+        "network": "PlainConvUNet, 4 stages, 32 to 320 features",
+        "training": "10 epochs of 200 steps = 2,000 steps",
+        "crops": "about 300 of each case over the whole training",
+    }
+
+
+def test_the_numbers_come_from_the_manifest(tmp_path: Path) -> None:
+    channels = [{"percentile_00_5": 1.0, "median": 2.0, "percentile_99_5": 3.0, "mean": 9.0} for _ in range(2)]
+    lines = [{"case": f"case_{n}", "shape": [n, 2, 3], "spacing": [1.5, 1, 1], "channels": channels} for n in (4, 5)]
+    (tmp_path / "import").mkdir()
+    (tmp_path / "import" / "manifest.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    read = Archive.read(tmp_path)
+    assert len(read) == 2
+    assert read.shapes.tolist() == [[4, 2, 3], [5, 2, 3]]
+    assert read.spacings.tolist() == [[1.5, 1, 1]] * 2
+    assert read.tissue.tolist() == [[[1.0, 2.0, 3.0]] * 2] * 2

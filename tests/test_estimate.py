@@ -1,0 +1,89 @@
+"""How long a training will take: the arithmetic, and that what is timed is the real thing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import NnUNetFolders
+from training import DATASET
+
+from nnunet_volf import estimate
+from nnunet_volf.estimate import STEPS, WARM_UP, Speed, measure_speed
+from nnunet_volf.settings import VolFSettings
+
+
+@pytest.mark.parametrize(
+    ("step", "batch", "workers", "each"),
+    [
+        (2.0, 6.0, 0, 8.0),  # one after the other
+        (2.0, 6.0, 1, 6.0),
+        (2.0, 6.0, 2, 3.0),
+        (2.0, 6.0, 3, 2.0),
+        (2.0, 6.0, 12, 2.0),  # the network is the slower one
+    ],
+)
+def test_a_training_takes_as_long_as_the_slower_of_network_and_loader(
+    step: float, batch: float, workers: int, each: float
+) -> None:
+    settings = VolFSettings.from_mapping({"epochs": 10, "iterations": 7})
+    assert Speed(step, batch).seconds(settings, workers) == pytest.approx(70 * each)
+
+
+def test_the_median_of_the_steps_after_the_first_ones_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    durations = [100.0, 50.0, 3.0, 90.0, 1.0, 2.0, 4.0]
+    assert len(durations) == WARM_UP + STEPS
+    now, done = [0.0], []
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
+
+    def step() -> None:
+        now[0] += durations[len(done)]
+        done.append(None)
+
+    assert estimate._timed(step, torch.device("cpu")) == 3.0
+    assert len(done) == len(durations)
+
+
+@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_plans_own_network_is_trained_for_a_step_on_batches_of_its_size(
+    phantoms: NnUNetFolders, monkeypatch: pytest.MonkeyPatch, configuration: str, channels: int
+) -> None:
+    plan = json.loads((phantoms.preprocessed / DATASET / "nnUNetPlans.json").read_text())["configurations"]
+    seen: list[tuple[Any, bool]] = []
+
+    def run_once(step: Any, device: torch.device) -> float:
+        seen.append((step(), device.type == "cpu"))
+        return float(len(seen))
+
+    made: list[Any] = []
+    make = estimate._network_step
+    shapes: list[tuple[int, ...]] = []
+
+    def note(config: Any, *arguments: Any) -> Any:
+        made.append(arguments[:2])
+        return make(config, *arguments)
+
+    convolution = torch.nn.Conv3d if configuration == "3d_fullres" else torch.nn.Conv2d
+    forward = convolution.forward
+    monkeypatch.setattr(convolution, "forward", lambda self, x: shapes.append(tuple(x.shape)) or forward(self, x))
+    monkeypatch.setattr(estimate, "_timed", run_once)
+    monkeypatch.setattr(estimate, "_network_step", note)
+    settings = VolFSettings.from_mapping({"coefficients": 3, "foreground_ratio": 0.6})
+    speed = measure_speed(plan[configuration], channels, settings, torch.device("cpu"))
+    assert speed == Speed(1.0, 2.0)
+    assert made == [(channels, 4)], "one class more than coefficients"
+    assert shapes[0] == (2, channels, *plan[configuration]["patch_size"])
+    batch = seen[1][0]
+    assert tuple(batch["data"].shape) == (2, channels, *plan[configuration]["patch_size"])
+    assert int(np.asarray(batch["target"][0] if isinstance(batch["target"], list) else batch["target"]).max()) <= 3
+
+
+def test_a_real_measurement_is_a_positive_number_of_seconds(phantoms: NnUNetFolders) -> None:
+    plan = json.loads((phantoms.preprocessed / DATASET / "nnUNetPlans.json").read_text())["configurations"]["2d"]
+    speed = measure_speed(plan, 1, VolFSettings(), torch.device("cpu"))
+    assert 0 < speed.step < 60
+    assert 0 < speed.batch < 60
