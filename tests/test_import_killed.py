@@ -114,7 +114,7 @@ class Steps:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
 def test_ended_at_any_step_and_run_again_it_gives_the_same(
     every: int, after: bool, undisturbed: tuple[Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
