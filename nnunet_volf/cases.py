@@ -17,7 +17,6 @@ from torch import Tensor
 from nnunet_volf.augment import Window
 from nnunet_volf.errors import DataError
 
-
 # What our own preprocessing stores inside a .b2nd file: where it comes from, and voxels that show tissue.
 CASE_KEY = "volf"
 LOCATIONS_KEY = "volf_locations"
