@@ -15,7 +15,7 @@ from .checks import audit
 from .converted import write_converted
 from .dicom_headers import SliceHeader, read_header
 from .dicom_series import Series, group_series
-from .dicom_volume import load_series
+from .dicom_time import by_time, load_together
 from .refusals import Refused
 from .request import Policy
 from .sources import is_dicom
@@ -67,9 +67,11 @@ def _take_file(task: IntakeTask) -> dict[str, Any]:
 def _take_series(task: IntakeTask) -> dict[str, Any]:
     headers, quarantined = _read_headers(task)
     series, left_out = group_series(headers, task.policy.dicom)
-    quarantined += [_line(_series_name(task, one), "read", refused) for one, refused in left_out]
+    groups, too_many = by_time(series, task.policy.time)
+    quarantined += [_line(_series_name(task, one), "read", refused) for one, refused in (*left_out, *too_many)]
     images = []
-    for one in series:
+    for stacks in groups:
+        one = stacks[0]
         name = _series_name(task, one)
         description = one.description.replace("/", "_")
         where = place(task.policy.channels, f"{task.name}/{description}", one.study, None)
@@ -77,7 +79,7 @@ def _take_series(task: IntakeTask) -> dict[str, Any]:
             continue
         stage = "convert"
         try:
-            volume = load_series(one, task.policy.dicom)
+            volume = load_together(stacks, task.policy.dicom)
             stage = "check"
             image = _image(task, volume, "DICOM", converted=True)
         except Refused as refused:
