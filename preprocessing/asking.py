@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from nnunet_volf.plans import dataset_number
 from .budget import memory_to_use
 from .channels import DEFAULT_CHANNEL, kept_channels, parse_channels
 from .dicom_series import DicomPolicy
-from .imported import dataset_folders, raw_dataset, raw_folder
+from .imported import channels_of, dataset_folders, raw_dataset, raw_folder
 from .request import SOURCES, Policy, Request
 from .sources import Found
 
@@ -50,8 +49,7 @@ def _channels(target: str | None, found: Found) -> list[str]:
         return list(found.channel_names)
     if target is None:
         return [DEFAULT_CHANNEL]
-    description = json.loads((raw_dataset(target) / "dataset.json").read_text(encoding="utf-8"))
-    names = list((description.get("channel_names") or description["modality"]).values())
+    names = list(channels_of(raw_dataset(target)))
     if len(names) > 1:
         patterns = " ".join(f"'{name}=*_{number:04d}.nii.gz'" for number, name in enumerate(names))
         raise SettingsError(

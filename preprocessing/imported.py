@@ -69,6 +69,29 @@ def raw_dataset(dataset: str) -> Path:
     return root / found[0]
 
 
+def described(folder: Path) -> dict[str, Any]:
+    """Return what the dataset.json of a dataset says."""
+    path = folder / "dataset.json"
+    try:
+        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} has no dataset.json, so its channels are not known. Write one, as nnU-Net asks for."
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}). Correct it.") from error
+    return description
+
+
+def channels_of(folder: Path) -> tuple[str, ...]:
+    """Return the names of a dataset's channels; they were called modalities by nnU-Net v1 and the Decathlon."""
+    description = described(folder)
+    names = description.get("channel_names") or description.get("modality")
+    if not names:
+        raise DataError(f'{folder / "dataset.json"} has no \'channel_names\'. Add them, for example {{"0": "CT"}}.')
+    return tuple(names.values())
+
+
 def imported_dataset(dataset: str) -> ImportedDataset:
     """Find an imported dataset by number or name and read its list of cases."""
     folder = raw_dataset(dataset)
@@ -78,7 +101,7 @@ def imported_dataset(dataset: str) -> ImportedDataset:
             f"{folder.name} was not imported by nnunet-volf ({manifest} does not exist). Import it as a dataset of its "
             f"own, without its labels: nnunet-volf import {folder} -d 501 -n Unlabeled."
         )
-    description: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    description = described(folder)
     cases = []
     with manifest.open(encoding="utf-8") as lines:
         for line in lines:

@@ -74,7 +74,8 @@ def _take_series(task: IntakeTask) -> dict[str, Any]:
         one = stacks[0]
         name = _series_name(task, one)
         description = one.description.replace("/", "_")
-        where = place(task.policy.channels, f"{task.name}/{description}", one.study, None)
+        subject = task.subject or one.study
+        where = place(task.policy.channels, f"{task.name}/{description}", subject, task.channel)
         if where is None:
             continue
         stage = "convert"

@@ -13,14 +13,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nnunet_volf.errors import DataError
 
 from .dicom_headers import looks_like_dicom
-from .imported import raw_dataset
+from .imported import channels_of, described, raw_dataset
 from .refusals import Quarantined
 from .volumes import FORMATS, ending_of
 
@@ -192,13 +192,28 @@ def _from_rows(rows: list[dict[str, str]], base: Path) -> Found:
         image = ending_of(path) in FORMATS
         if path.is_file() and not image and is_dicom(path):  # a slice stands for its folder, as everywhere
             path, text = path.parent, Path(text).parent.as_posix()
-        if path.is_file() and not image:
+        item = SourceItem(str(path), text, subject=subject, channel=channel)
+        if path.is_dir():
+            _add_folder(found, item)
+        elif path.is_file() and not image:
             found.ignored[path.suffix.lower() or "no ending"] += 1
         else:
-            item = SourceItem(str(path), text, path.is_dir(), subject, channel)
             _add(found, item, "The table names it, but it is not there.")
     found.items = list(dict.fromkeys(found.items))
     return found
+
+
+def _add_folder(found: Found, row: SourceItem) -> None:
+    """Take what a folder holds that a table names."""
+    inside = _from_folder(Path(row.path))
+    for item in inside.items:
+        name = (PurePosixPath(row.name) / item.name).as_posix()
+        found.items.append(replace(item, name=name, subject=row.subject, channel=row.channel))
+    found.ignored.update(inside.ignored)
+    found.quarantined += [replace(line, item=f"{row.name}/{line.item}") for line in inside.quarantined]
+    if not inside.items and not inside.quarantined:
+        advice = "Correct the table, or take the row out."
+        found.quarantined.append(Quarantined(row.name, "find", "missing", "This folder holds no image.", advice))
 
 
 def _column(row: dict[str, str], names: tuple[str, ...]) -> str | None:
@@ -244,21 +259,12 @@ def _is_nnunet(folder: Path) -> bool:
     """Say whether a folder is a dataset: of nnU-Net, with images in place or listed, or of the Decathlon."""
     if not (folder / "dataset.json").is_file():
         return False
-    return (folder / "imagesTr").is_dir() or "dataset" in _described(folder)
-
-
-def _described(folder: Path) -> dict[str, Any]:
-    try:
-        description: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{folder / 'dataset.json'} is not valid JSON ({error}). Correct it, or remove it.") from error
-    return description
+    return (folder / "imagesTr").is_dir() or "dataset" in described(folder)
 
 
 def _from_nnunet(folder: Path) -> Found:
     """Take imagesTr and imagesTs, or what dataset.json lists; labels are not looked at."""
-    description = _described(folder)
-    names = tuple((description.get("channel_names") or description["modality"]).values())
+    description, names = described(folder), channels_of(folder)
     found = Found(channel_names=names)
     for case, entry in description.get("dataset", {}).items():
         for channel, image in enumerate(entry["images"]):

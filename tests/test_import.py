@@ -500,6 +500,16 @@ def test_a_target_that_is_not_there_is_refused_before_anything_is_written(
     assert not any(archive.raw.iterdir())
 
 
+def test_a_target_that_does_not_say_its_channels_is_refused_with_a_message(
+    archive: Archive, error: Callable[[], str]
+) -> None:
+    labelled(archive.raw, ("imagesTr/x_0000.nii.gz", 1))
+    (archive.raw / "Dataset004_T/dataset.json").write_text("{")
+    archive.add("a.nii.gz", 1)
+    assert archive.run("--for", "4") == 2
+    assert "not valid JSON" in error()
+
+
 def test_the_channel_of_the_target_is_taken_over_and_several_have_to_be_told(
     archive: Archive, error: Callable[[], str]
 ) -> None:
@@ -809,6 +819,16 @@ def test_a_series_exported_twice_is_taken_once(archive: Archive) -> None:
     archive.run()
     assert len(archive.cases()) == 1
     assert list(archive.kinds().values()) == ["duplicate"]
+
+
+def test_a_table_tells_the_subjects_and_channels_of_dicom_too(archive: Archive) -> None:
+    for seed, name in enumerate(("x", "y", "z")):
+        dicoms.write_series(archive.source / name, dicoms.phantom((9, 12, 10), seed))
+    table = archive.source / "list.csv"
+    table.write_text("path,subject,channel\nx,p1,T1\ny,p1,T2\nz,p2,T2\n")
+    archive.run("--channels", "T1", "T2", source=table)
+    assert [len(images) for images in archive.cases().values()] == [2]
+    assert list(archive.kinds().values()) == ["incomplete"]
 
 
 def test_channels_of_a_study_are_told_by_what_their_series_are_called(archive: Archive) -> None:

@@ -240,6 +240,17 @@ def test_dicom_in_a_table_is_named_by_its_folder_or_by_a_file(tmp_path: Path) ->
     ]  # fmt: skip
 
 
+def test_a_folder_in_a_table_is_searched(tmp_path: Path) -> None:
+    touch(tmp_path, "p1/a.nii.gz", "p1/deep/b.mha", "p2/readme.txt")
+    dicom(tmp_path, "p1/dicom/IM1")
+    found = find(table(tmp_path / "list.csv", "path,subject\np1,one\np2,two\n"))
+    assert [(item.name, item.dicom, item.subject) for item in found.items] == [
+        ("p1/a.nii.gz", False, "one"), ("p1/deep/b.mha", False, "one"), ("p1/dicom", True, "one"),
+    ]  # fmt: skip
+    assert [(line.item, line.kind) for line in found.quarantined] == [("p2", "missing")]
+    assert dict(found.ignored) == {".txt": 1}
+
+
 @pytest.mark.parametrize("bom", [True, False])
 @pytest.mark.parametrize(
     ("content", "subjects"),
@@ -357,6 +368,19 @@ def test_a_task_of_the_medical_segmentation_decathlon_is_taken_without_its_label
     found = find(str(tmp_path))
     assert names(found) == ["imagesTr/hip_001.nii.gz", "imagesTs/hip_002.nii.gz"]
     assert found.channel_names == ("MRI",)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [(None, "has no dataset.json"), ("{", "not valid JSON"), ("{}", "has no 'channel_names'")]
+)
+def test_a_dataset_that_does_not_say_its_channels_is_refused_with_a_message(
+    content: str | None, problem: str, nnunet_folders: NnUNetFolders
+) -> None:
+    touch(nnunet_folders.raw, "Dataset004_X/imagesTr/a_0000.nii.gz")
+    if content is not None:
+        (nnunet_folders.raw / "Dataset004_X/dataset.json").write_text(content)
+    with pytest.raises(DataError, match=problem):
+        find("4")
 
 
 def test_a_folder_with_some_other_dataset_json_is_a_folder(tmp_path: Path) -> None:
