@@ -661,6 +661,12 @@ def test_a_share_that_is_none_is_refused(share: str, archive: Archive, error: Ca
     assert "it is a share, above 0 and at most 1" in error()
 
 
+def test_a_negative_number_of_workers_is_refused(archive: Archive, error: Callable[[], str]) -> None:
+    archive.add("a.nii.gz", 1)
+    assert archive.run("-np=-1") == 2
+    assert "-np is -1" in error()
+
+
 def test_where_nothing_can_be_taken_the_kinds_and_the_table_are_named(
     archive: Archive, error: Callable[[], str]
 ) -> None:
