@@ -19,6 +19,7 @@ from nnunet_volf.settings import VolFSettings
 
 # The first steps compile kernels and fill caches, and are not counted.
 WARM_UP, STEPS = 2, 5
+PATIENCE = 20.0  # seconds; a large network on a CPU takes longer than that for one step, which then has to do
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,9 @@ class _RandomCases:
 
 
 def _timed(step: Callable[[], object], device: torch.device) -> float:
-    """Return the median of a few timed steps."""
-    seconds = []
-    for _ in range(WARM_UP + STEPS):
+    """Return the median of a few timed steps; of fewer where they are slow."""
+    seconds: list[float] = []
+    while len(seconds) < WARM_UP + STEPS and sum(seconds) < PATIENCE:
         started = time.perf_counter()
         step()
         if device.type == "cuda":
@@ -100,4 +101,4 @@ def _timed(step: Callable[[], object], device: torch.device) -> float:
         elif device.type == "mps":
             torch.mps.synchronize()
         seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[WARM_UP:])
+    return statistics.median(seconds[WARM_UP:] or seconds[-1:])

@@ -36,7 +36,7 @@ def describe_found(found: Found, request: Request) -> str:
 
 
 def report(imported: Imported, request: Request, next_command: str) -> str:
-    """Write the page and return the table for the screen."""
+    """Write the page, which ends in the next command, and return the table for the screen."""
     content = ImportReport(
         dataset=imported.folder.name,
         source=_kind(request.source),
@@ -57,7 +57,7 @@ def report(imported: Imported, request: Request, next_command: str) -> str:
     lines = [describe_import(replace(content, next_command="")), "", f"report: {page}"]
     if imported.quarantined:
         lines.append(f"quarantine: {imported.folder / 'import' / 'quarantine.csv'}")
-    return "\n".join([*lines, f"next: {next_command}"])
+    return "\n".join(lines)
 
 
 def _draw(imported: Imported, names: Collection[str]) -> dict[str, bytes]:

@@ -33,9 +33,18 @@ def test_a_training_takes_as_long_as_the_slower_of_network_and_loader(
     assert Speed(step, batch).seconds(settings, workers) == pytest.approx(70 * each)
 
 
-def test_the_median_of_the_steps_after_the_first_ones_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    durations = [100.0, 50.0, 3.0, 90.0, 1.0, 2.0, 4.0]
-    assert len(durations) == WARM_UP + STEPS
+@pytest.mark.parametrize(
+    ("durations", "expected", "steps"),
+    [
+        ([9.0, 5.0, 0.3, 0.9, 0.1, 0.2, 0.4], 0.3, WARM_UP + STEPS),  # the first two are not counted
+        ([9.0, 5.0, 3.0, 4.0], 3.5, 4),  # 20 seconds are enough
+        ([9.0, 11.0], 11.0, 2),
+        ([300.0], 300.0, 1),
+    ],
+)
+def test_the_median_of_the_steps_after_the_first_ones_counts_and_nobody_waits_long_for_it(
+    monkeypatch: pytest.MonkeyPatch, durations: list[float], expected: float, steps: int
+) -> None:
     now, done = [0.0], []
     monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
 
@@ -43,8 +52,8 @@ def test_the_median_of_the_steps_after_the_first_ones_counts(monkeypatch: pytest
         now[0] += durations[len(done)]
         done.append(None)
 
-    assert estimate._timed(step, torch.device("cpu")) == 3.0
-    assert len(done) == len(durations)
+    assert estimate._timed(step, torch.device("cpu")) == pytest.approx(expected)
+    assert len(done) == steps
 
 
 @pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])

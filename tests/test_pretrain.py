@@ -27,6 +27,8 @@ from nnunet_volf.cli import main
 from nnunet_volf.launch import Training
 from nnunet_volf.phantoms import make_phantom
 from nnunet_volf.plans import planned_dataset
+from nnunet_volf.preprocessing import outlook
+from nnunet_volf.settings import VolFSettings
 
 Capture = pytest.CaptureFixture[str]
 
@@ -261,12 +263,21 @@ def test_a_plan_of_its_own_stays_as_it_was_trained_with_when_the_archive_grows(
         (training.folder / "checkpoint_latest.pth").touch()
         return 75
 
+    def note(_planned: Any, _configuration: str, settings: VolFSettings, *_: Any) -> str:
+        times.append((settings.epochs, settings.iterations))
+        return "about 3 h"
+
+    times: list[tuple[int, int]] = []
     commands: list[str] = []
     monkeypatch.setattr(Training, "run", stop)
+    monkeypatch.setattr(outlook, "describe_time", note)
     assert pretrain(scans) == 75
-    assert capfd.readouterr().out.endswith(
+    out = capfd.readouterr().out
+    assert "next: nnunet-volf plan" not in out, "only the last line tells what is next"
+    assert out.endswith(
         f"\nstopped; its log is in {fold_folder(nnunet_folders)}\nnext: the same command, which goes on from there\n"
     )
+    assert times == [(1, 2)], "told as soon as there is a plan"
     plan = nnunet_folders.preprocessed / NAME / "VolFPlans.json"
     before = plan.read_bytes()
     write_scans(scans / "more", 5, shape=(30, 20, 40), spacing=(3.0, 0.5, 0.5), first_seed=900)

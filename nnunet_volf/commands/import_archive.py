@@ -29,14 +29,16 @@ def run(args: argparse.Namespace) -> int:
     request = import_request(args, found)
     print(describe_found(found, request))
     if not args.dry_run:
-        import_and_report(request, found, args.target)
+        print(f"next: {import_and_report(request, found, args.target)}")
     return 0
 
 
-def import_and_report(request: Any, found: Any, target: str | None) -> None:
-    """Import what was found, write the page and print the table."""
+def import_and_report(request: Any, found: Any, target: str | None) -> str:
+    """Import what was found, write the page and print the table; return the next command."""
     from nnunet_volf.preprocessing.archive import import_archive
     from nnunet_volf.preprocessing.reporting import report
 
     like = f" --for {target}" if target else ""
-    print(report(import_archive(request, found), request, f"nnunet-volf plan -d {request.number}{like}"))
+    command = f"nnunet-volf plan -d {request.number}{like}"
+    print(report(import_archive(request, found), request, command))
+    return command

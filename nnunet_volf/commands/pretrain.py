@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     planned = plan.plan_and_say(args, dataset, keep=bool(trainings_with(dataset.name, args.name)))
     training = Training(planned, args.c, args.name, args.f, args.device, args.num_gpus)
     if training.finished is None:
+        if target is None:
+            print(f"  {'time':15} {_time(args, planned)}")
         _headline(3, "preprocess")
         preprocess.preprocess_and_say(args, dataset, planned, args.c)
         _headline(4, "train")
@@ -140,8 +142,14 @@ def _print_outlook(
     if target is None:
         print("4 train       how long it takes is known once the archive is planned")
     else:
-        settings = target.settings(args.c, plan.settings_of(args))
-        print(f"4 train       {outlook.describe_time(target, args.c, settings, args.device, args.num_gpus)}")
+        print(f"4 train       {_time(args, target)}")
+
+
+def _time(args: argparse.Namespace, planned: plans.PlannedDataset) -> str:
+    from nnunet_volf.preprocessing.outlook import describe_time
+
+    settings = planned.settings(args.c, plan.settings_of(args))
+    return str(describe_time(planned, args.c, settings, args.device, args.num_gpus))
 
 
 def _headline(number: int, stage: str) -> None:
