@@ -52,8 +52,9 @@ class PlannedDataset:
         return names
 
     def settings(self, configuration: str, overrides: Mapping[str, Any] | None = None) -> VolFSettings:
-        """Return the settings in force for a configuration."""
-        return VolFSettings.from_mapping({**self.configuration(configuration).get(PLANS_KEY, {}), **(overrides or {})})
+        """Return the settings in force for a configuration; ``None`` takes one out, back to its default."""
+        merged = {**self.configuration(configuration).get(PLANS_KEY, {}), **(overrides or {})}
+        return VolFSettings.from_mapping({name: value for name, value in merged.items() if value is not None})
 
     def pretrain_command(self, configuration: str, plans_name: str) -> str:
         """Return the command that pretrains on this dataset; an archive without labels needs no folds."""

@@ -162,6 +162,7 @@ def test_a_mixed_and_partly_broken_folder_becomes_weights_that_stock_nnunet_fine
     assert pretrain(archive, "--for", "901") == 0
     again = capfd.readouterr().out
     assert next_commands(again) == [[command, *arguments]]
+    assert f"4 train       done: {checkpoint}" in again
     assert "== 4/4" not in again
     assert (phantoms.raw / NAME / "import" / "journal.jsonl").read_bytes() == journal, "no image is looked at again"
     assert preprocessed_cases(phantoms) == cases
@@ -183,6 +184,20 @@ def test_a_dry_run_tells_all_four_stages_and_writes_nothing(
     assert re.search(r"^3 preprocess +at most about 0\.\d MB as float32 in .*, which has .+B free$", out, re.M)
     assert re.search(r"^4 train +1 epochs of 2 steps = 2 steps\. Timed on this cpu: .* s a step", out, re.MULTILINE)
     assert out.endswith("next: the same command without --dry-run\n")
+
+
+def test_the_time_that_is_told_counts_settings_of_an_earlier_run_and_those_asked_for_now(
+    phantoms: NnUNetFolders, scans: Path, capfd: Capture
+) -> None:
+    import_scans(scans, "--channels", "phantom0")
+    assert main(["plan", "-d", "501", "--for", "901", "--set", "epochs=7", "iterations=11", "flip=0.1"]) == 0
+    capfd.readouterr()
+    assert pretrain(scans, "--for", "901", "--dry-run", settings=["flip=null"]) == 0
+    assert "4 train       7 epochs of 11 steps = 77 steps." in capfd.readouterr().out
+    assert pretrain(scans, "--for", "901", "--dry-run", settings=["epochs=3"]) == 0
+    assert "4 train       3 epochs of 11 steps = 33 steps." in capfd.readouterr().out
+    assert pretrain(scans, "--dry-run", "--as", "New", settings=["flip=null"]) == 0
+    assert "is known once the archive is planned" in capfd.readouterr().out
 
 
 def test_without_a_target_a_dry_run_says_what_it_cannot_know(

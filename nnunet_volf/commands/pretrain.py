@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from nnunet_volf.commands import import_archive, options, plan, preprocess
 from nnunet_volf.diagnosis import check_folders
 from nnunet_volf.errors import VolFError
 from nnunet_volf.launch import Training, trainings_with
-from nnunet_volf.settings import VolFSettings
+from nnunet_volf.settings import PLANS_KEY, VolFSettings
 from nnunet_volf.training_files import EXIT_REQUEUE
 
 NAME = "pretrain"
@@ -56,10 +57,10 @@ def run(args: argparse.Namespace) -> int:
     dataset = imported_dataset(imported)
     _headline(2, "plan")
     planned = plan.plan_and_say(args, dataset, keep=bool(trainings_with(dataset.name, args.name)))
-    training = Training(planned, args.c, args.name, args.f, args.device, args.num_gpus)
+    training = _training(args, planned)
     if training.finished is None:
         if target is None:
-            print(f"  {'time':15} {_time(args, planned)}")
+            print(f"  {'time':15} {_time(args, planned, {})}")
         _headline(3, "preprocess")
         preprocess.preprocess_and_say(args, dataset, planned, args.c)
         _headline(4, "train")
@@ -80,13 +81,13 @@ def _require_folders() -> None:
 
 def _require_planning(args: argparse.Namespace, target: plans.PlannedDataset | None) -> None:
     """Find mistakes that would otherwise be told once an archive of any size is imported."""
-    settings = plan.settings_of(args)
+    settings = {name: value for name, value in plan.settings_of(args).items() if value is not None}
     if target is not None:
         target.settings(args.c, settings)
         return
     from nnunet_volf.preprocessing.planning import find_planner
 
-    VolFSettings.from_mapping({name: value for name, value in settings.items() if value is not None})
+    VolFSettings.from_mapping(settings)
     find_planner(args.pl)
 
 
@@ -129,26 +130,41 @@ def _print_outlook(
     from nnunet_volf.preprocessing.reporting import describe_found
 
     folder = Path(os.environ["nnUNet_preprocessed"])
+    before = _planned_before(folder / (imported or request.dataset), args.name)
     if imported is not None:
         print(f"1 import      done: {imported}")
-        size = outlook.size_of(imported, target, args.c)
+        size = outlook.size_of(imported, target or before, args.c)
     else:
         first, *rest = describe_found(found, request).splitlines()
         print("\n".join([f"1 import      {first}", *(f"{'':14}{line}" for line in rest)]))
-        size = outlook.guess_size(found, target, args.c)
+        size = outlook.guess_size(found, target or before, args.c)
     like = f"like {target.name}, {args.p}" if target else f"by {args.pl}, from the archive itself"
     print(f"2 plan        {args.c} {like}, as {args.name}")
+    finished = before and _training(args, before).finished
+    if finished:
+        print(f"3 preprocess  not needed any more\n4 train       done: {finished}")
+        return
     print(f"3 preprocess  {outlook.describe_disk(size, args.dtype, folder)}")
-    if target is None:
-        print("4 train       how long it takes is known once the archive is planned")
-    else:
-        print(f"4 train       {_time(args, target)}")
+    known = target or before
+    kept = before.configuration(args.c).get(PLANS_KEY, {}) if before else {}
+    when = "how long it takes is known once the archive is planned" if known is None else _time(args, known, kept)
+    print(f"4 train       {when}")
 
 
-def _time(args: argparse.Namespace, planned: plans.PlannedDataset) -> str:
+def _planned_before(folder: Path, name: str) -> plans.PlannedDataset | None:
+    there = (folder / f"{name}.json").is_file()
+    return plans.PlannedDataset(folder.name, folder, plans.read_plans(folder, name)) if there else None
+
+
+def _training(args: argparse.Namespace, planned: plans.PlannedDataset) -> Training:
+    return Training(planned, args.c, args.name, args.f, args.device, args.num_gpus)
+
+
+def _time(args: argparse.Namespace, planned: plans.PlannedDataset, kept: Mapping[str, Any]) -> str:
+    """Say how long a training takes, with the settings of a plan, those kept by another, and those asked for."""
     from nnunet_volf.preprocessing.outlook import describe_time
 
-    settings = planned.settings(args.c, plan.settings_of(args))
+    settings = planned.settings(args.c, {**kept, **plan.settings_of(args)})
     return str(describe_time(planned, args.c, settings, args.device, args.num_gpus))
 
 
