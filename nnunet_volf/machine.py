@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_volf.errors import SettingsError
+
 MOST_WORKERS = 12  # nnU-Net's own default; more rarely helps one GPU
 _ROOT = Path("/")
 _UNLIMITED = 1 << 60  # cgroup v1 writes a number near 2**63 where v2 writes "max"
@@ -30,6 +32,15 @@ def usable_cpus(environ: Mapping[str, str] = os.environ, root: Path = _ROOT, aff
         if value.isdecimal() and int(value) > 0:
             limits.append(Limit(int(value), variable))
     return min(limits, key=lambda limit: limit.value)
+
+
+def worker_processes(asked: int | None) -> Limit:
+    """Return how many worker processes to use: as many as asked for (0: none beside this one), or as there are CPUs."""
+    if asked is None:
+        return usable_cpus()
+    if asked < 0:
+        raise SettingsError(f"-np is {asked}; it is the number of worker processes, or 0 for none beside this one.")
+    return Limit(asked, "-np")
 
 
 def usable_memory(root: Path = _ROOT, installed: int | None = None) -> Limit | None:

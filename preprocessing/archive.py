@@ -22,7 +22,7 @@ from .alignment import AlignTask, align
 from .assembly import Case, Subject
 from .channels import CHANNELS, describe
 from .converted import FOLDER as CONVERTED
-from .converted import remove_unfinished
+from .converted import remove_others, remove_unfinished
 from .imported import MANIFEST, raw_folder
 from .intake import IntakeTask, take_in
 from .journal import Journal
@@ -30,7 +30,7 @@ from .kinds import EXPECTED_KINDS
 from .outputs import write_dataset_json, write_manifest, write_quarantine
 from .parallel import run_parallel
 from .progress import show
-from .protected import known_contents
+from .protected import known_images
 from .refusals import Quarantined, Refused
 from .report_left_out import common_endings
 from .request import SOURCES, Request
@@ -54,6 +54,7 @@ class Imported:
     looked_at: int = 0  # by this run
     new: int = 0  # cases that the dataset did not have before
     no_channel: int = 0  # images that belong to none of the channels
+    unguarded: int = 0  # images of protected datasets that could not be read, and so not be compared with
     pictures: dict[str, str] = field(default_factory=dict)  # case -> PNG, base64
 
 
@@ -106,7 +107,7 @@ def _import(request: Request, found: Found, folder: Path) -> Imported:
     with Journal(folder / "import" / "journal.jsonl") as journal:
         tasks = worklist(request, found, folder, journal)
         to_do = [task for task in tasks if _is_to_do(journal, task, request.retry)]
-        _look(journal, to_do, request, folder)
+        _look(journal, tasks, to_do, request, folder)
         result = _put_together(journal, request, found, folder)
         result.no_channel = sum(not any(journal.read(task.key).values()) for task in tasks)
     result.looked_at = len(to_do)
@@ -127,20 +128,28 @@ def _are_gone(images: Sequence[Mapping[str, Any]] | None) -> bool:
     return any(image.get("converted") and not Path(image["path"]).is_file() for image in images or ())
 
 
-def _look(journal: Journal, tasks: Sequence[IntakeTask], request: Request, folder: Path) -> None:
-    """Do the tasks; stop when too many images are refused."""
-    refused: Counter[str] = Counter()
+def _look(
+    journal: Journal, tasks: Sequence[IntakeTask], to_do: Sequence[IntakeTask], request: Request, folder: Path
+) -> None:
+    """Do the tasks that are to do; stop when too many images are refused, those of earlier runs included."""
+    keys = {task.key for task in tasks} - {task.key for task in to_do} if to_do else set()
+    refused = Counter(fault for key in keys for fault in _fault(journal.read(key)))
     running = run_parallel(
-        take_in, tasks, workers=request.workers, memory_of=memory_of, memory=request.memory, preload=_PRELOAD
+        take_in, to_do, workers=request.workers, memory_of=memory_of, memory=request.memory, preload=_PRELOAD
     )
-    with closing(show(running, len(tasks), "Looking at images")) as shown:
-        for number, done in enumerate(shown, start=1):
+    with closing(show(running, len(to_do), "Looking at images")) as shown:
+        for number, done in enumerate(shown, start=len(keys) + 1):
             result = done.result or _died(done.task, done.failure)
             journal.write(done.task.key, done.task.signature, result)
-            faults = [line["kind"] for line in result["quarantined"] if line["kind"] not in EXPECTED_KINDS]
-            refused.update(faults[:1] if not result["images"] else ())
+            refused.update(_fault(result))
             if number >= LEAST_LOOKED_AT and refused.total() > request.most_refused * number:
                 raise _too_many(journal, refused, number, request, folder)
+
+
+def _fault(result: Mapping[str, Any]) -> list[str]:
+    """Return the kind for which a task gave no image, if that is a fault of the archive."""
+    faults = [line["kind"] for line in result["quarantined"] if line["kind"] not in EXPECTED_KINDS]
+    return faults[:1] if not result["images"] else []
 
 
 _PRELOAD = ("nnunet_volf.preprocessing.intake",)
@@ -184,13 +193,26 @@ def _put_together(journal: Journal, request: Request, found: Found, folder: Path
             quarantined += [Quarantined(**line) for line in result["quarantined"]]
     subjects, lines = assembly.group(images, request.channels)
     quarantined += lines
-    subjects, lines = assembly.leave_out(subjects, known_contents(request, journal))
+    known = known_images(request, journal)
+    subjects, lines = assembly.leave_out(subjects, known.contents)
     quarantined += lines
     subjects, lines = _align(journal, subjects, request, folder)
     quarantined += lines
     cases, lines = assembly.name_cases(subjects)
+    remove_others(folder / CONVERTED, [image["path"] for image in images] + _paths(cases))
     pictures = {case.name: case.images[0]["picture"] for case in cases if case.images[0]["picture"]}
-    return Imported(folder, found, cases, [*quarantined, *lines], pictures=dict(list(pictures.items())[:PICTURES]))
+    return Imported(
+        folder,
+        found,
+        cases,
+        [*quarantined, *lines],
+        unguarded=known.unread,
+        pictures=dict(list(pictures.items())[:PICTURES]),
+    )
+
+
+def _paths(cases: Sequence[Case]) -> list[str]:
+    return [image["path"] for case in cases for image in case.images]
 
 
 def _is_there(path: Path) -> bool:

@@ -24,8 +24,6 @@ def import_request(args: argparse.Namespace, found: Found) -> Request:
     """Turn the arguments of `import` or `pretrain` into a request."""
     if not 0 < args.most_refused <= 1:
         raise SettingsError(f"--most-refused is {args.most_refused:g}; it is a share, above 0 and at most 1.")
-    if args.np is not None and args.np < 0:
-        raise SettingsError(f"-np is {args.np}; it is a number of worker processes, or 0 for none.")
     protected = dict.fromkeys([*args.exclude, *([args.target] if args.target else [])])
     for dataset in protected:
         raw_dataset(dataset)
@@ -40,7 +38,7 @@ def import_request(args: argparse.Namespace, found: Found) -> Request:
         keep_known=args.keep_known,
         most_refused=args.most_refused,
         retry=args.retry,
-        workers=machine.usable_cpus().value if args.np is None else args.np,
+        workers=machine.worker_processes(args.np).value,
         memory=memory_to_use(),
     )
 

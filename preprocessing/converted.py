@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 
@@ -33,6 +34,14 @@ def to_image(volume: Volume) -> SimpleITK.Image:
     image.SetOrigin(volume.origin)
     image.SetDirection(volume.direction)
     return image
+
+
+def remove_others(folder: Path, kept: Iterable[str]) -> None:
+    """Remove converted images that nothing refers to any more: of series that have been deleted, of other options."""
+    names = {Path(path).name for path in kept}
+    for path in folder.glob("*.nii.gz") if folder.is_dir() else []:
+        if path.name not in names:
+            path.unlink()
 
 
 def remove_unfinished(folder: Path) -> None:

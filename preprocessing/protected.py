@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .content import content_hash
@@ -16,9 +17,17 @@ from .volumes import read_volume
 from .worklist import state
 
 
-def known_contents(request: Request, journal: Journal) -> dict[str, str]:
-    """Return the contents of the images of all protected datasets, and where each of them occurs."""
-    known = {}
+@dataclass
+class Known:
+    """The contents of protected images and where each occurs; and how many could not be read, so are not guarded."""
+
+    contents: dict[str, str] = field(default_factory=dict)
+    unread: int = 0
+
+
+def known_images(request: Request, journal: Journal) -> Known:
+    """Read the images of all protected datasets that have not been read before."""
+    known = Known()
     for dataset in request.protected if not request.keep_known else ():
         items = {item.path: item for item in find(str(raw_dataset(dataset))).items}
         states = {path: state(item) for path, item in items.items()}
@@ -29,10 +38,11 @@ def known_contents(request: Request, journal: Journal) -> dict[str, str]:
         for path, item in items.items():
             content = journal.read(f"known:{path}")["content"]
             part, slash, _ = item.name.partition("/")
-            if content is not None:
-                known[content] = (
-                    f"in {part} of dataset {dataset}" if slash and part in _PARTS else f"in dataset {dataset}"
-                )
+            if content is None:
+                known.unread += 1
+            else:
+                where = f"{part} of dataset {dataset}" if slash and part in _PARTS else f"dataset {dataset}"
+                known.contents[content] = f"in {where}"
     return known
 
 

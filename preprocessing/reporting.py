@@ -55,6 +55,13 @@ def report(imported: Imported, request: Request, next_command: str) -> str:
         page, replace(content, thumbnails=pictures | _draw(imported, set(cases_to_show(content)) - set(pictures)))
     )
     lines = [describe_import(replace(content, next_command="")), "", f"report: {page}"]
+    if imported.no_channel:
+        lines.append(f"{imported.no_channel:,} images belong to none of the channels and were not looked at")
+    if imported.unguarded:
+        lines.append(
+            f"warning: {imported.unguarded:,} images of dataset {', '.join(request.protected)} cannot be read, so "
+            "whether they occur here is not known"
+        )
     if imported.quarantined:
         lines.append(f"quarantine: {imported.folder / 'import' / 'quarantine.csv'}")
     return "\n".join(lines)

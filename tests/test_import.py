@@ -476,10 +476,13 @@ def test_the_guard_looks_at_the_dataset_and_not_at_a_folder_of_that_name(
     assert guarded.images() == {"new.nii.gz"}
 
 
-def test_an_image_of_the_target_that_cannot_be_read_does_not_stop_the_guard(guarded: Archive) -> None:
+def test_an_image_of_the_target_that_cannot_be_read_does_not_stop_the_guard_and_is_counted(
+    guarded: Archive, capsys: pytest.CaptureFixture[str]
+) -> None:
     (guarded.raw / "Dataset004_T/imagesTr/bad_0000.nii.gz").write_bytes(b"no image")
     guarded.run("--for", "4")
     assert guarded.images() == {"new.nii.gz"}
+    assert "warning: 1 images of dataset 4 cannot be read, so whether they occur here" in capsys.readouterr().out
 
 
 def test_an_imported_dataset_can_be_excluded_too(archive: Archive) -> None:
@@ -642,6 +645,8 @@ def test_an_import_that_refuses_too_much_stops_and_can_go_on(archive: Archive, e
     assert "--most-refused 1" in message
     assert len(archive.quarantine()) == archive.looks() == 20
     assert not (archive.folder / "dataset.json").exists()
+    assert archive.run() == 2, "trying again must not get past it image by image"
+    assert "21 of the first 21 images were refused (21 unreadable)" in error()
     assert archive.run("--most-refused", "1") == 0
     assert archive.looks() == 33
     assert len(archive.cases()) == 3
@@ -659,6 +664,26 @@ def test_a_share_that_is_none_is_refused(share: str, archive: Archive, error: Ca
     archive.add("a.nii.gz", 1)
     assert archive.run(f"--most-refused={share}") == 2
     assert "it is a share, above 0 and at most 1" in error()
+
+
+def test_images_of_no_channel_are_counted(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, name in enumerate(("a_ct", "a_mask", "b_ct", "b_mask")):
+        archive.add(f"{name}.nii.gz", seed)
+    assert archive.run("--channels", "CT=*_ct.nii.gz") == 0
+    assert "2 images belong to none of the channels and were not looked at" in capsys.readouterr().out
+    assert archive.images() == {"a_ct.nii.gz", "b_ct.nii.gz"}
+
+
+def test_converted_images_that_nothing_refers_to_are_removed(archive: Archive) -> None:
+    archive.add("a.nii.gz", 1)
+    dicoms.write_series(archive.source / "ct", dicoms.phantom((9, 12, 10)))
+    assert archive.run() == 0
+    (converted,) = (archive.folder / "converted").iterdir()
+    for path in (archive.source / "ct").iterdir():
+        path.unlink()
+    assert archive.run() == 0
+    assert archive.images() == {"a.nii.gz"}
+    assert not converted.exists()
 
 
 def test_a_negative_number_of_workers_is_refused(archive: Archive, error: Callable[[], str]) -> None:

@@ -499,7 +499,7 @@ def test_the_command_fails_when_nothing_is_there_in_the_end(nnunet_folders: NnUN
     [
         (["--part", "1"], r"--part is '1'; it is written I/N"),
         (["--part", "4/4"], r"Part 4/4 does not exist\. The parts of 4 are 0/4 to 3/4"),
-        (["-np", "-1"], r"-np is -1"),
+        (["-np", "-1"], r"-np is -1; it is the number of worker processes"),
         (["-c", "y"], r"VolFPlans of Dataset501_Archive has no configuration 'y'"),
     ],
 )

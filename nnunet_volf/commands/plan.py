@@ -45,6 +45,7 @@ def plan_and_say(args: argparse.Namespace, dataset: Any, keep: bool = False) -> 
     from nnunet_volf.preprocessing import comparison, planning
     from nnunet_volf.preprocessing.fingerprint import fingerprint_like, take_fingerprint
 
+    workers = machine.worker_processes(args.np).value
     notes: list[str] = []
     before = plans.planned_dataset(dataset.name, args.name).plans if keep else None
     if args.target:
@@ -60,7 +61,6 @@ def plan_and_say(args: argparse.Namespace, dataset: Any, keep: bool = False) -> 
         made, fingerprint = before, fingerprint_like(dataset, before)
         origin = f"by {args.pl}, kept as it was when the training began"
     else:
-        workers = machine.usable_cpus().value if args.np is None else args.np
         fingerprint = take_fingerprint(dataset, args.sample, workers)
         made = planning.plan_own(dataset, fingerprint, args.name, args.pl, args.spacing)
         origin = f"by {args.pl}, from tissue in {fingerprint.sampled} of {len(dataset.cases)} cases"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nnunet_volf import plans
 from nnunet_volf.commands import options
 from nnunet_volf.errors import DataError
+from nnunet_volf.machine import Limit, worker_processes
 
 if TYPE_CHECKING:
     from nnunet_volf.preprocessing.imported import ImportedDataset
@@ -63,16 +64,16 @@ def preprocess_and_say(
     """Preprocess an imported dataset with -np and --dtype of the arguments; print what is to do and what was done."""
     from nnunet_volf.preprocessing.preprocess import preprocess
 
-    workers, why = _workers(args.np)
+    workers = worker_processes(args.np)
 
     def announce(found: Survey) -> None:
-        _print_work(found, configuration, workers, why, memory)
+        _print_work(found, configuration, workers, memory)
 
     summary = preprocess(
         dataset,
         planned,
         configuration,
-        workers=workers,
+        workers=workers.value,
         part=part,
         dtype=args.dtype,
         memory=memory,
@@ -92,18 +93,7 @@ def _parse_part(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _workers(asked: int | None) -> tuple[int, str]:
-    from nnunet_volf.machine import usable_cpus
-
-    if asked is not None:
-        if asked < 0:
-            raise DataError(f"-np is {asked}; it is the number of processes, or 0 for none beside this one.")
-        return asked, "-np"
-    cpus = usable_cpus()
-    return cpus.value, cpus.source
-
-
-def _print_work(found: Survey, configuration: str, workers: int, why: str, memory: int | None) -> None:
+def _print_work(found: Survey, configuration: str, workers: Limit, memory: int | None) -> None:
     from nnunet_volf.preprocessing.budget import memory_to_use
 
     number, parts = found.part
@@ -119,10 +109,10 @@ def _print_work(found: Survey, configuration: str, workers: int, why: str, memor
     print(f"disk    at most {found.disk / 1e9:.2f} GB as {found.dtype}; compression mostly leaves a third to a half")
     budget = memory_to_use() if memory is None else memory
     most = max(work.memory for work in found.todo)
-    print(f"workers {workers} ({why})", end="")
+    print(f"workers {workers.value} ({workers.source})", end="")
     if budget is not None:
         print(f", within {budget / 1e9:.1f} GB of memory; the largest case needs about {most / 1e9:.1f}")
-        if workers * most > budget:
+        if workers.value * most > budget:
             print(f"        so at most {max(1, budget // most)} of the largest at once")
     else:
         print()
