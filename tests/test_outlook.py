@@ -65,6 +65,7 @@ def test_a_size_is_that_of_the_grid_of_the_plan(tmp_path: Path) -> None:
         ([1.0, 1.0, 1.0], (0, 1, 2), 3 * 0.5),
         ([1.0, 2.0, 4.0], (2, 0, 1), 1 / 1 * 3 / 2 * 0.5 / 4),
         ([1.0, 0.5], (0, 1, 2), 0.5 / 1 * 1 / 0.5),  # 2D leaves the slices where they are
+        ([1.0, 0.5], (2, 0, 1), 3 / 1 * 0.5 / 0.5),
     ):
         size = guess_size(found, planned(spacing, order), "x")
         assert size is not None
