@@ -9,12 +9,13 @@ import shlex
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.plans import PlannedDataset
+from nnunet_volf.settings import VolFSettings
 from nnunet_volf.training_files import EXIT_REQUEUE, FINAL, LATEST
 
 TRAINER = "nnUNetTrainerVolF"
@@ -54,6 +55,12 @@ class Training:
         description = json.loads((self.folder.parent / "dataset.json").read_text(encoding="utf-8"))
         return int(description["numTraining"])
 
+    @property
+    def settings(self) -> VolFSettings:
+        """The settings that the training last started with."""
+        plans = json.loads((self.folder.parent / "plans.json").read_text(encoding="utf-8"))
+        return replace(self.dataset, plans=plans).settings(self.configuration)
+
     def arguments(self) -> list[str]:
         """Return the arguments of nnUNetv2_train; a training that was begun is continued."""
         known = [str(self.dataset.number), self.configuration, self.fold, "-p", self.plans_name, "-tr", TRAINER]
@@ -90,8 +97,9 @@ class Training:
 
 def trainings_with(dataset: str, plans_name: str) -> list[Path]:
     """Return the checkpoints of all trainings of a dataset with the plans of a name, of any configuration and fold."""
-    root = Path(os.environ["nnUNet_results"]) / dataset
-    return sorted(root.glob(f"{TRAINER}__{plans_name}__*/fold_*/checkpoint_*.pth"))
+    root = os.environ.get("nnUNet_results")
+    pattern = f"{dataset}/{TRAINER}__{plans_name}__*/fold_*/checkpoint_*.pth"
+    return sorted(Path(root).glob(pattern)) if root else []
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:

@@ -17,6 +17,9 @@ from .imported import MANIFEST
 
 # Resampling by more than this invents or throws away detail that fine-tuning will see or not see.
 MUCH_RESAMPLED = 1.5
+# nnU-Net rounds patches up around the median case, so cases a little smaller are what it means to have. The augmentation
+# stretches crops to 1 / 0.7 of their size anyway.
+MUCH_SMALLER = 0.7
 # Below this many cases, "other case" partners and intensities repeat soon.
 FEW_CASES = 20
 
@@ -92,11 +95,11 @@ def _spacings(archive: Archive, planned: PlannedDataset, plan: dict[str, Any]) -
 
 
 def _sizes(shapes: NDArray[np.int64], patch: Sequence[int]) -> Iterator[str]:
-    smaller = (shapes[:, -len(patch) :] < np.array(patch)).any(axis=1)
+    smaller = (shapes[:, -len(patch) :] < MUCH_SMALLER * np.array(patch)).any(axis=1)
     if smaller.any():
         yield (
-            f"{smaller.mean():.0%} of the cases are smaller than the patch {tuple(patch)} along some axis; their crops "
-            "are stretched to it"
+            f"{smaller.mean():.0%} of the cases are much smaller than the patch {tuple(patch)} along some axis (less than "
+            f"{MUCH_SMALLER:g} of it); their crops are stretched to it"
         )
 
 

@@ -125,14 +125,15 @@ def test_axes_are_named_as_in_the_archive_whatever_the_plan_does_with_them() -> 
     assert len(warnings(made, planned([1.0, 1.0]), "x")) == 0, "2D does not resample between slices"
 
 
-def test_the_share_of_cases_smaller_than_the_patch_is_told_after_resampling() -> None:
-    made = changed(archive(40, (20, 30, 40)), 10, shapes=(20, 30, 39))
-    assert warnings(made, planned([1.0, 1.0, 1.0], [20, 30, 39]), "x") == []
+def test_the_share_of_cases_much_smaller_than_the_patch_is_told_after_resampling() -> None:
+    made = changed(archive(40, (20, 30, 40)), 10, shapes=(20, 30, 27))
+    assert warnings(made, planned([1.0, 1.0, 1.0], [20, 30, 38]), "x") == []
     expected = (
-        "25% of the cases are smaller than the patch (20, 30, 40) along some axis; their crops are stretched to it"
+        "25% of the cases are much smaller than the patch (20, 30, 40) along some axis (less than 0.7 of it); their "
+        "crops are stretched to it"
     )
     assert warnings(made, planned([1.0, 1.0, 1.0], [20, 30, 40]), "x") == [expected]
-    assert warnings(made, planned([1.0, 1.0, 0.9], [20, 30, 43]), "x") == []
+    assert warnings(made, planned([1.0, 1.0, 0.9], [20, 30, 42]), "x") == []
     assert warnings(made, planned([1.0, 1.0], [30, 40]), "x") == [expected.replace("(20, 30, 40)", "(30, 40)")]
 
 

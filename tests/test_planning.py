@@ -91,6 +91,19 @@ def test_planning_again_keeps_the_settings(archive: NnUNetFolders) -> None:
     assert plans_of(archive)["configurations"]["3d_fullres"]["volf"] == {"epochs": 3, "iterations": 5}
 
 
+def test_a_plan_that_was_trained_with_is_not_replaced(archive: NnUNetFolders, capsys: Capture) -> None:
+    assert main(["plan", "-d", "501", "--for", "901"]) == 0
+    checkpoint = archive.results / NAME / "nnUNetTrainerVolF__VolFPlans__3d_fullres" / "fold_all" / "checkpoint_latest.pth"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    before = plans_of(archive)
+    assert main(["plan", "-d", "501", "-np", "0"]) == 2
+    assert f"{NAME} was trained with VolFPlans, which was made like {DATASET}, nnUNetPlans" in capsys.readouterr().err
+    assert plans_of(archive) == before
+    assert main(["plan", "-d", "501", "-np", "0", "--as", "VolFPlans2"]) == 0
+    assert main(["plan", "-d", "501", "--for", "901", "--set", "epochs=9"]) == 0, "settings may change"
+
+
 def test_another_number_of_channels_is_refused(phantoms: NnUNetFolders, tmp_path: Path, capsys: Capture) -> None:
     write_scans(tmp_path / "scans", 2, channels=2)
     import_scans(tmp_path / "scans", "--channels", "A=*_t0.nii.gz", "B=*_t1.nii.gz")

@@ -241,6 +241,11 @@ def test_an_archive_that_grew_after_the_training_is_imported_and_the_weights_are
     assert checkpoint.read_bytes() == before
     assert len(train_here) == 1
     assert "warning: trained on 3 cases, and the archive has 5 now" in out
+    assert "settings take effect" not in out
+    assert pretrain(scans, "--for", "901", settings=[*SHORT, "flip=0.1"]) == 0
+    assert "warning: this training is finished; other settings take effect in a new one: --as VolFPlans2" in (
+        capfd.readouterr().out
+    )
 
     assert pretrain(scans, "--for", "901", "--as", "VolFPlans2") == 0
     assert "trained on" not in capfd.readouterr().out

@@ -7,6 +7,7 @@ from typing import Any
 
 from nnunet_volf import plans
 from nnunet_volf.commands import options
+from nnunet_volf.launch import trainings_with
 from nnunet_volf.settings import parse_assignments
 
 NAME = "plan"
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_volf.preprocessing.imported import imported_dataset
 
     dataset = imported_dataset(args.d)
-    plan_and_say(args, dataset)
+    plan_and_say(args, dataset, keep=bool(trainings_with(dataset.name, args.name)))
     print(f"\nnext: nnunet-volf preprocess -d {dataset.number} -p {args.name} -c {args.c}")
     return 0
 

@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
             ended = "stopped" if code == EXIT_REQUEUE else f"the training failed with code {code}"
             print(f"\n{ended}; its log is in {training.folder}\nnext: the same command, which goes on from there")
             return code
+    elif training.settings != planned.settings(args.c):
+        print(f"  warning: this training is finished; other settings take effect in a new one: --as {args.name}2")
     return _finish(planned, args.c, training, len(dataset.cases))
 
 
