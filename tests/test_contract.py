@@ -7,13 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from nnunetv2.run import load_pretrained_weights, run_training
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, infer_dataset_class
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 # Method of nnUNetTrainer -> its parameters after self, as they were when our override was written.
 OVERRIDDEN = {
@@ -45,6 +52,29 @@ CALLED: dict[Callable[..., Any], tuple[str, ...]] = {
     ),
     nnUNetTrainer.print_to_log_file: ("self", "args"),
     nnUNetTrainer.set_deep_supervision_enabled: ("self", "enabled"),
+    DefaultPreprocessor._normalize: (
+        "self", "data", "seg", "configuration_manager", "foreground_intensity_properties_per_channel",
+    ),
+    DefaultPreprocessor.run_case: (
+        "self", "image_files", "seg_file", "plans_manager", "configuration_manager", "dataset_json",
+    ),
+    DefaultPreprocessor.run_case_npy: (
+        "self", "data", "seg", "properties", "plans_manager", "configuration_manager", "dataset_json",
+    ),
+    ExperimentPlanner.__init__: (
+        "self", "dataset_name_or_id", "gpu_memory_target_in_gb", "preprocessor_name", "plans_name",
+        "overwrite_target_spacing",
+    ),
+    ExperimentPlanner.plan_experiment: ("self",),
+    comp_blosc2_params: ("image_size", "patch_size", "bytes_per_pixel"),
+    compute_new_shape: ("old_shape", "old_spacing", "new_spacing"),
+    crop_to_nonzero: ("data", "seg"),
+    get_allowed_n_proc_DA: (),
+    get_network_from_plans: (
+        "arch_class_name", "arch_kwargs", "arch_kwargs_req_import", "input_channels", "output_channels", "allow_init",
+        "deep_supervision",
+    ),
+    recursive_find_python_class: ("folder", "class_name", "current_module"),
     PolyLRScheduler.__init__: ("self", "optimizer", "initial_lr", "max_steps"),
     infer_dataset_class: ("folder",),
     load_pretrained_weights.load_pretrained_weights: ("network", "fname"),
