@@ -73,7 +73,8 @@ class UnlabeledCases:
         if not self.identifiers:
             raise DataError(
                 f"There is no case to pretrain on in {self.folder}. Preprocess the dataset for this configuration "
-                "first (nnUNetv2_plan_and_preprocess), or choose a fold that has training cases."
+                "first (nnunet-volf preprocess, or nnUNetv2_preprocess where there are labels), or choose a fold that "
+                "has training cases."
             )
 
     def open(self, identifier: str) -> CaseImage:

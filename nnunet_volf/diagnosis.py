@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from nnunet_volf.datasets import dataset_number
 from nnunet_volf.discovery import Route
 from nnunet_volf.machine import MOST_WORKERS, Limit, suggested_workers
-from nnunet_volf.plans import dataset_number
 
 MIB = 1 << 20
 GIB = 1 << 30

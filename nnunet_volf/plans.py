@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_volf.datasets import PREPROCESSED, dataset_number, find_dataset, plan_command
 from nnunet_volf.errors import DataError, SettingsError
 from nnunet_volf.files import write_json
 from nnunet_volf.settings import PLANS_KEY, VolFSettings
@@ -62,26 +62,10 @@ class PlannedDataset:
         return f"nnUNetv2_train {self.number} {configuration} {fold} -p {plans_name} -tr nnUNetTrainerVolF"
 
 
-def dataset_number(name: str) -> int:
-    """Return 4 for ``Dataset004_Hippocampus``."""
-    return int(name.removeprefix("Dataset").split("_")[0])
-
-
 def planned_dataset(dataset: str, plans_name: str = DEFAULT_PLANS) -> PlannedDataset:
     """Find a preprocessed dataset by number or name and read its plans."""
-    root = os.environ.get("nnUNet_preprocessed")
-    if not root or not Path(root).is_dir():
-        raise DataError(
-            f"nnUNet_preprocessed is {root or 'not set'}, which is no folder. "
-            "Set it to where nnU-Net keeps preprocessed data; 'nnunet-volf doctor' shows all three folders."
-        )
-    known = sorted(p.name for p in Path(root).iterdir() if p.is_dir() and p.name.startswith("Dataset"))
-    found = [n for n in known if n == dataset or (dataset.isdigit() and dataset_number(n) == int(dataset))]
-    if len(found) != 1:
-        problem = "is not there" if not found else f"could be any of {', '.join(found)}"
-        raise DataError(f"Dataset {dataset} {problem}. {root} holds: {', '.join(known) or 'nothing'}.")
-    folder = Path(root) / found[0]
-    return PlannedDataset(found[0], folder, read_plans(folder, plans_name))
+    folder = find_dataset(dataset, PREPROCESSED)
+    return PlannedDataset(folder.name, folder, read_plans(folder, plans_name))
 
 
 def read_plans(folder: Path, plans_name: str) -> dict[str, Any]:
@@ -89,10 +73,9 @@ def read_plans(folder: Path, plans_name: str) -> dict[str, Any]:
     path = folder / f"{plans_name}.json"
     if not path.is_file():
         there = sorted(p.stem for p in folder.glob("*.json") if "configurations" in p.read_text(encoding="utf-8"))
-        number = dataset_number(folder.name)
         raise DataError(
             f"{path} does not exist. Plans of this dataset: {', '.join(there) or 'none'}. "
-            f"Name one with -p, or plan first: nnUNetv2_plan_and_preprocess -d {number}."
+            f"Name one with -p, or plan first: {plan_command(folder.name)}."
         )
     plans: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return plans

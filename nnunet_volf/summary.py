@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_volf.plans import TARGET_KEY, dataset_number
+from nnunet_volf.datasets import dataset_number
+from nnunet_volf.plans import TARGET_KEY
 from nnunet_volf.scoring import FusionScores
 from nnunet_volf.settings import VolFSettings
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from nnunet_volf.datasets import MANIFEST, RAW, nnunet_folder
 from nnunet_volf.errors import DataError
 
 from . import assembly
@@ -23,7 +24,6 @@ from .assembly import Case, Subject
 from .channels import CHANNELS, describe
 from .converted import FOLDER as CONVERTED
 from .converted import remove_others, remove_unfinished
-from .imported import MANIFEST, raw_folder
 from .intake import IntakeTask, take_in
 from .journal import Journal
 from .kinds import EXPECTED_KINDS
@@ -61,7 +61,7 @@ class Imported:
 def import_archive(request: Request, found: Found | None = None) -> Imported:
     """Import a source into a raw dataset, adding to what that holds."""
     found = find(request.source) if found is None else found
-    folder = raw_folder() / request.dataset
+    folder = nnunet_folder(RAW) / request.dataset
     found.items = [item for item in found.items if not Path(item.path).is_relative_to(folder)]  # our own output
     if not found.items and not found.quarantined:
         seen = ", ".join(f"{count} {ending}" for ending, count in common_endings(found.ignored)[:5]) or "nothing"

@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 
 from nnunet_volf import machine
+from nnunet_volf.datasets import RAW, all_dataset_names, dataset_number, find_dataset, nnunet_folder
 from nnunet_volf.errors import DataError, SettingsError
-from nnunet_volf.plans import dataset_number
 
 from .budget import memory_to_use
 from .channels import DEFAULT_CHANNEL, kept_channels, parse_channels
 from .dicom_series import DicomPolicy
-from .imported import channels_of, dataset_folders, raw_dataset, raw_folder
+from .imported import channels_of
 from .request import SOURCES, Policy, Request
 from .sources import Found
 
@@ -26,9 +26,9 @@ def import_request(args: argparse.Namespace, found: Found) -> Request:
         raise SettingsError(f"--most-refused is {args.most_refused:g}; it is a share, above 0 and at most 1.")
     protected = dict.fromkeys([*args.exclude, *([args.target] if args.target else [])])
     for dataset in protected:
-        raw_dataset(dataset)
+        find_dataset(dataset, RAW)
     dataset = choose_dataset(args.source, args.d, args.n)
-    channels = args.channels or kept_channels(raw_folder() / dataset) or _channels(args.target, found)
+    channels = args.channels or kept_channels(nnunet_folder(RAW) / dataset) or _channels(args.target, found)
     return Request(
         source=args.source,
         dataset=dataset,
@@ -49,7 +49,7 @@ def _channels(target: str | None, found: Found) -> list[str]:
         return list(found.channel_names)
     if target is None:
         return [DEFAULT_CHANNEL]
-    names = list(channels_of(raw_dataset(target)))
+    names = list(channels_of(find_dataset(target, RAW)))
     if len(names) > 1:
         patterns = " ".join(f"'{name}=*_{number:04d}.nii.gz'" for number, name in enumerate(names))
         raise SettingsError(
@@ -61,8 +61,8 @@ def _channels(target: str | None, found: Found) -> list[str]:
 
 def choose_dataset(source: str, number: int | None, name: str | None) -> str:
     """Return the name of the dataset to import into: the one asked for, the one this source is in, or a new one."""
-    raw = raw_folder()
-    taken = {dataset_number(folder): folder for folder in dataset_folders()}
+    raw = nnunet_folder(RAW)
+    taken = {dataset_number(folder): folder for folder in all_dataset_names()}
     if number is None:
         before = [folder for folder in taken.values() if str(_absolute(source)) in _sources(raw / folder)]
         if before:

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_volf.datasets import MANIFEST
 from nnunet_volf.plans import PlannedDataset
-
-from .imported import MANIFEST
 
 # Resampling by more than this invents or throws away detail that fine-tuning will see or not see.
 MUCH_RESAMPLED = 1.5
-# nnU-Net rounds patches up around the median case, so cases a little smaller are what it means to have. The augmentation
-# stretches crops to 1 / 0.7 of their size anyway.
+# nnU-Net rounds patches up around the median case, so cases a little smaller are what it means to have. And the
+# augmentation stretches crops to 1 / 0.7 of their size anyway.
 MUCH_SMALLER = 0.7
 # Below this many cases, "other case" partners and intensities repeat soon.
 FEW_CASES = 20
@@ -98,8 +97,8 @@ def _sizes(shapes: NDArray[np.int64], patch: Sequence[int]) -> Iterator[str]:
     smaller = (shapes[:, -len(patch) :] < MUCH_SMALLER * np.array(patch)).any(axis=1)
     if smaller.any():
         yield (
-            f"{smaller.mean():.0%} of the cases are much smaller than the patch {tuple(patch)} along some axis (less than "
-            f"{MUCH_SMALLER:g} of it); their crops are stretched to it"
+            f"{smaller.mean():.0%} of the cases are much smaller than the patch {tuple(patch)} along some axis (less "
+            f"than {MUCH_SMALLER:g} of it); their crops are stretched to it"
         )
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_volf.datasets import MANIFEST, RAW, dataset_number, find_dataset
 from nnunet_volf.errors import DataError
-from nnunet_volf.plans import dataset_number
-
-MANIFEST = "import/manifest.jsonl"
 
 
 @dataclass(frozen=True)
@@ -40,35 +37,6 @@ class ImportedDataset:
         return dataset_number(self.name)
 
 
-def raw_folder() -> Path:
-    """Return the folder of raw datasets, which must exist."""
-    root = os.environ.get("nnUNet_raw")
-    if not root or not Path(root).is_dir():
-        raise DataError(
-            f"nnUNet_raw is {root or 'not set'}, which is no folder. "
-            "Set it to where nnU-Net keeps raw data; 'nnunet-volf doctor' shows all three folders."
-        )
-    return Path(root)
-
-
-def dataset_folders() -> list[str]:
-    """Return the names of all datasets that nnU-Net knows by any of its three folders."""
-    roots = [os.environ.get(name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")]
-    folders = [path.name for root in roots if root for path in Path(root).glob("Dataset[0-9][0-9][0-9]_*")]
-    return sorted(set(folders))
-
-
-def raw_dataset(dataset: str) -> Path:
-    """Find the folder of a raw dataset by number or name."""
-    root = raw_folder()
-    known = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name.startswith("Dataset"))
-    found = [n for n in known if n == dataset or (dataset.isdigit() and dataset_number(n) == int(dataset))]
-    if len(found) != 1:
-        problem = "is not there" if not found else f"could be any of {', '.join(found)}"
-        raise DataError(f"Dataset {dataset} {problem}. {root} holds: {', '.join(known) or 'nothing'}.")
-    return root / found[0]
-
-
 def described(folder: Path) -> dict[str, Any]:
     """Return what the dataset.json of a dataset says."""
     path = folder / "dataset.json"
@@ -94,7 +62,7 @@ def channels_of(folder: Path) -> tuple[str, ...]:
 
 def imported_dataset(dataset: str) -> ImportedDataset:
     """Find an imported dataset by number or name and read its list of cases."""
-    folder = raw_dataset(dataset)
+    folder = find_dataset(dataset, RAW)
     manifest = folder / MANIFEST
     if not manifest.is_file():
         raise DataError(

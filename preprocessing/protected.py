@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nnunet_volf.datasets import RAW, find_dataset
+
 from .content import content_hash
-from .imported import raw_dataset
 from .journal import Journal
 from .parallel import run_parallel
 from .progress import show
@@ -29,7 +30,7 @@ def known_images(request: Request, journal: Journal) -> Known:
     """Read the images of all protected datasets that have not been read before."""
     known = Known()
     for dataset in request.protected if not request.keep_known else ():
-        items = {item.path: item for item in find(str(raw_dataset(dataset))).items}
+        items = {item.path: item for item in find(str(find_dataset(dataset, RAW))).items}
         states = {path: state(item) for path, item in items.items()}
         to_do = [path for path in items if not journal.holds(f"known:{path}", states[path])]
         running = run_parallel(content_of, to_do, workers=request.workers)

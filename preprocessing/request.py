@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nnunet_volf.plans import dataset_number
+from nnunet_volf.datasets import dataset_number
 
 from .channels import ChannelRule
 from .dicom_series import DicomPolicy

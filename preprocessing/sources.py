@@ -17,10 +17,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from nnunet_volf.datasets import RAW, find_dataset
 from nnunet_volf.errors import DataError
 
 from .dicom_headers import looks_like_dicom
-from .imported import channels_of, described, raw_dataset
+from .imported import channels_of, described
 from .refusals import Quarantined
 from .volumes import FORMATS, ending_of
 
@@ -78,7 +79,7 @@ def find(source: str) -> Found:
         reader = readers.get(path.suffix.lower())
         found = _from_rows(reader(path), path.parent) if reader else _from_paths([path], path.parent)
     elif re.fullmatch(r"\d+|Dataset\d{3}_.+", source):
-        found = _from_nnunet(raw_dataset(source))
+        found = _from_nnunet(find_dataset(source, RAW))
     elif glob.has_magic(source):
         matches = [Path(match) for match in glob.iglob(str(path), recursive=True)]  # noqa: PTH207 - follows links
         found = _from_paths(matches, _root_of_glob(path))

@@ -93,9 +93,9 @@ def test_planning_again_keeps_the_settings(archive: NnUNetFolders) -> None:
 
 def test_a_plan_that_was_trained_with_is_not_replaced(archive: NnUNetFolders, capsys: Capture) -> None:
     assert main(["plan", "-d", "501", "--for", "901"]) == 0
-    checkpoint = archive.results / NAME / "nnUNetTrainerVolF__VolFPlans__3d_fullres" / "fold_all" / "checkpoint_latest.pth"
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.touch()
+    fold = archive.results / NAME / "nnUNetTrainerVolF__VolFPlans__3d_fullres" / "fold_all"
+    fold.mkdir(parents=True)
+    (fold / "checkpoint_latest.pth").touch()
     before = plans_of(archive)
     assert main(["plan", "-d", "501", "-np", "0"]) == 2
     assert f"{NAME} was trained with VolFPlans, which was made like {DATASET}, nnUNetPlans" in capsys.readouterr().err

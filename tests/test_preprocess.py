@@ -24,7 +24,7 @@ from test_preprocess_case import SPACING, make_plans, make_volume, nnunets, writ
 from nnunet_volf.augment import Window
 from nnunet_volf.cases import UnlabeledCases
 from nnunet_volf.commands import preprocess as command
-from nnunet_volf.errors import DataError
+from nnunet_volf.errors import DataError, VolFError
 from nnunet_volf.plans import PlannedDataset
 from nnunet_volf.preprocessing import budget
 from nnunet_volf.preprocessing import preprocess as module
@@ -505,7 +505,7 @@ def test_the_command_fails_when_nothing_is_there_in_the_end(nnunet_folders: NnUN
 )
 def test_wrong_arguments_are_told(arguments: Sequence[str], message: str, nnunet_folders: NnUNetFolders) -> None:
     make_dataset(nnunet_folders, 1)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(VolFError, match=message):
         command_line("-d", "501", "-c", "x", "-np", "0", *arguments)
 
 

@@ -60,9 +60,7 @@ def test_tissue_voxels_are_drawn_evenly(mostly_air: UnlabeledCases) -> None:
     assert np.ptp(np.bincount(drawn[:, 0])[18:24]) < 60  # 100 expected of each; six standard deviations
 
 
-axis = st.integers(1, 30).flatmap(
-    lambda side: st.tuples(st.just(side), st.integers(1, 40), st.integers(0, side - 1))
-)
+axis = st.integers(1, 30).flatmap(lambda side: st.tuples(st.just(side), st.integers(1, 40), st.integers(0, side - 1)))
 
 
 @given(axes=st.lists(axis, min_size=3, max_size=3), seed=st.integers(0, 1000))

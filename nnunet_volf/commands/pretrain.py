@@ -10,6 +10,7 @@ from typing import Any
 
 from nnunet_volf import plans
 from nnunet_volf.commands import import_archive, options, plan, preprocess
+from nnunet_volf.datasets import MANIFEST, RAW, find_dataset
 from nnunet_volf.diagnosis import check_folders
 from nnunet_volf.errors import VolFError
 from nnunet_volf.launch import Training, trainings_with
@@ -107,13 +108,11 @@ def _device(asked: str | None) -> str:
 
 def _imported_before(source: str) -> str | None:
     """Return the name of an imported dataset where the source is one, by its number, name or folder."""
-    from nnunet_volf.preprocessing.imported import MANIFEST, raw_dataset
-
     if Path(source).is_dir():
         return Path(source).resolve().name if (Path(source) / MANIFEST).is_file() else None
     if not source.isdigit() and not source.startswith("Dataset"):
         return None
-    folder = raw_dataset(source)
+    folder = find_dataset(source, RAW)
     return folder.name if (folder / MANIFEST).is_file() else None
 
 

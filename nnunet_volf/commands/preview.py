@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_volf import plans
+from nnunet_volf.datasets import preprocess_command
 from nnunet_volf.errors import DataError
 from nnunet_volf.settings import SCHEMES, VolFSettings, parse_assignments
 
@@ -70,11 +71,9 @@ def _cases(dataset: plans.PlannedDataset, configuration: dict[str, Any]) -> Any:
     from nnunet_volf.cases import UnlabeledCases
 
     folder = dataset.folder / configuration["data_identifier"]
-    if not folder.is_dir() or not any(folder.iterdir()):
-        raise DataError(
-            f"{folder} holds no preprocessed cases. Preprocess first: nnUNetv2_preprocess -d {dataset.number} "
-            f"-plans_name {dataset.plans['plans_name']}."
-        )
+    if not folder.is_dir() or not any(path.is_file() for path in folder.iterdir()):
+        command = preprocess_command(dataset.name, dataset.plans["plans_name"])
+        raise DataError(f"{folder} holds no preprocessed cases. Preprocess first: {command}.")
     return UnlabeledCases(folder, infer_dataset_class(str(folder)).get_identifiers(str(folder)))
 
 
