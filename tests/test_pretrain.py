@@ -172,6 +172,18 @@ def test_a_mixed_and_partly_broken_folder_becomes_weights_that_stock_nnunet_fine
         assert not [secret for secret in SECRETS.values() if secret in text]
 
 
+def test_a_disk_that_may_be_too_small_is_told_and_can_be_ignored(
+    phantoms: NnUNetFolders, scans: Path, train_here: list[str], monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
+    assert pretrain(scans, "--for", "901") == 2
+    assert "go on all the same with --ignore-disk" in capfd.readouterr().err
+    assert not train_here
+    assert pretrain(scans, "--for", "901", "--ignore-disk") == 0
+    assert len(train_here) == 1
+
+
 def test_a_dry_run_tells_all_four_stages_and_writes_nothing(
     phantoms: NnUNetFolders, scans: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "float16"), default="float32", help="of the preprocessed voxels [%(default)s]"
     )
+    parser.add_argument("--ignore-disk", action="store_true", help="begin although the disk may not hold everything")
     parser.add_argument("-f", default="all", metavar="FOLD", help="0 to 4 hold a fifth of the cases out [%(default)s]")
     parser.add_argument("-device", choices=("cuda", "cpu", "mps"), help="[cuda where there is a GPU]")
     parser.add_argument("-num_gpus", type=int, default=1, metavar="N", help="[%(default)s]")
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         if target is None:
             print(f"  {'time':15} {_time(args, planned, {})}")
         _headline(3, "preprocess")
-        preprocess.preprocess_and_say(args, dataset, planned, args.c)
+        preprocess.preprocess_and_say(args, dataset, planned, args.c, check_disk=not args.ignore_disk)
         _headline(4, "train")
         print(training.command(), flush=True)
         code = training.run()
