@@ -18,6 +18,8 @@ TAILS = (0.5, 99.5)  # percentiles between which the histogram is split: metal a
 # about 0.3; the air of a CT or an MRI gives below 0.1.
 MOST_SPREAD = 0.25
 
+MOST_SPLITS = 3  # bright fat, brain or muscle, air
+
 # Otsu's threshold lies half-way between air and the brightest tissue. Dark tissue begins well below that.
 TISSUE_BEGINS = 0.25  # of the way from air to tissue, unless noise reaches further
 NOISE_REACHES = 4.0  # widths of the middle half
@@ -102,19 +104,25 @@ def _masked_value(grid: NDArray[np.float32]) -> float | None:
 
 
 def _threshold(grid: NDArray[np.float32]) -> float | None:
+    """Return where tissue begins: above the lowest class of values that is as even as air is.
+
+    Fat and vessels may be so bright that the first split falls between them and all the rest; then the rest is split.
+    """
     values = np.maximum(grid[np.isfinite(grid)], AIR)
     if not values.size:
         return None
     values = values.clip(*np.percentile(values, TAILS))
-    if values.min() == values.max():
-        return None
-    otsu = float(threshold_otsu(values))
-    low, high = values[values <= otsu], values[values > otsu]
-    first, air, third = np.percentile(low, (25, 50, 75))
-    distance = np.median(high) - air
-    if third - first > MOST_SPREAD * distance:
-        return None
-    return float(min(otsu, air + max(TISSUE_BEGINS * distance, NOISE_REACHES * (third - first))))
+    for _ in range(MOST_SPLITS):
+        if values.min() == values.max():
+            return None
+        otsu = float(threshold_otsu(values))
+        low, high = values[values <= otsu], values[values > otsu]
+        first, air, third = np.percentile(low, (25, 50, 75))
+        distance = np.median(high) - air
+        if third - first <= MOST_SPREAD * distance:
+            return float(min(otsu, air + max(TISSUE_BEGINS * distance, NOISE_REACHES * (third - first))))
+        values = low
+    return None
 
 
 def _large_components(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -85,6 +85,15 @@ def test_the_head_in_an_mri_is_found_with_its_dark_parts() -> None:
     assert agreement(mri(), BODY) > 0.98
 
 
+def test_a_bright_scalp_does_not_hide_a_head_that_is_dark_beside_it() -> None:
+    """As in contrast-enhanced T1 scans: the first split of the values lies between the scalp and all the rest."""
+    radius = X**2 + Y**2 + Z**2
+    signal = np.select([radius < 0.55, radius < 0.7], [300.0, 1050.0], 0.0)
+    voxels = np.abs(signal * np.exp(X / 3) + noise(12) + 1j * noise(12, 1))
+    assert agreement(voxels, BODY) > 0.97
+    assert tissue_mask(voxels)[0].mean() < 0.5
+
+
 def test_dark_tissue_at_the_surface_counts() -> None:
     voxels = np.select([BRAIN, BODY], [800.0, 250.0], 0.0)  # nearer to air than to the bright class
     assert agreement(np.abs(voxels + noise(20)), BODY) > 0.98
