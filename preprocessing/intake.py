@@ -23,6 +23,10 @@ from .thumbnails import thumbnail
 from .volumes import FORMATS, Volume, ending_of, read_volume
 
 
+# Raised when looking comes to take, refuse or tell something else of the same image: archives are then looked at anew.
+FORMAT = 1
+
+
 @dataclass(frozen=True)
 class IntakeTask:
     """One file, or one or more folders that DICOM series are spread over."""

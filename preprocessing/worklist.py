@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .converted import FOLDER as CONVERTED
 from .dicom_headers import series_in
-from .intake import IntakeTask
+from .intake import FORMAT, IntakeTask
 from .journal import Journal
 from .parallel import run_parallel
 from .progress import show
@@ -23,7 +23,7 @@ _Unit = tuple[SourceItem, ...]  # a file, or folders of DICOM files that belong 
 
 def worklist(request: Request, found: Found, folder: Path, journal: Journal) -> list[IntakeTask]:
     """Return a task for each image file and each DICOM folder of a source, done or not."""
-    policy = digest(repr(request.policy))
+    policy = digest(repr((FORMAT, request.policy)))
     source = digest(str(Path(request.source).expanduser().absolute()))
     assigned = _tells_channels(request, found)
     folders = [item for item in found.items if item.dicom]
