@@ -22,7 +22,6 @@ from .sources import is_dicom
 from .thumbnails import thumbnail
 from .volumes import FORMATS, Volume, ending_of, read_volume
 
-
 # Raised when looking comes to take, refuse or tell something else of the same image: archives are then looked at anew.
 FORMAT = 1
 

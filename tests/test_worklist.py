@@ -75,7 +75,6 @@ def test_another_policy_looks_again(archive: Path, tmp_path: Path) -> None:
     assert len(to_do(replace(request, policy=replace(request.policy, time="mean")), tmp_path)) == 3
 
 
-@pytest.mark.parametrize("other", [{"grids": "resample"}, {"retry": True}, {"most_refused": 0.1}, {"keep_known": True}])
 def test_a_release_that_looks_otherwise_looks_again(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +83,7 @@ def test_a_release_that_looks_otherwise_looks_again(
     assert len(to_do(request_for(archive), tmp_path)) == 3
 
 
+@pytest.mark.parametrize("other", [{"grids": "resample"}, {"retry": True}, {"most_refused": 0.1}, {"keep_known": True}])
 def test_what_does_not_change_how_an_image_is_read_does_not_look_again(
     other: dict[str, Any], archive: Path, tmp_path: Path
 ) -> None:
