@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from nnunet_volf.datasets import MANIFEST, RAW, nnunet_folder
 from nnunet_volf.errors import DataError
 
@@ -25,7 +23,7 @@ from .channels import CHANNELS, describe
 from .converted import FOLDER as CONVERTED
 from .converted import remove_others, remove_unfinished
 from .intake import IntakeTask, take_in
-from .journal import Journal
+from .journal import JOURNAL, Journal, only_import
 from .kinds import EXPECTED_KINDS
 from .outputs import write_dataset_json, write_manifest, write_quarantine
 from .parallel import run_parallel
@@ -67,11 +65,8 @@ def import_archive(request: Request, found: Found | None = None) -> Imported:
         seen = ", ".join(f"{count} {ending}" for ending, count in common_endings(found.ignored)[:5]) or "nothing"
         raise DataError(f"{request.source} holds no image that can be read. Found there: {seen}.")
     _check_origin(request, folder)
-    try:
-        with FileLock(folder / "import" / "lock", timeout=0):
-            return _import(request, found, folder)
-    except Timeout as error:
-        raise DataError(f"Another import into {request.dataset} is at work. Wait for it, or stop it.") from error
+    with only_import(folder):
+        return _import(request, found, folder)
 
 
 def _check_origin(request: Request, folder: Path) -> None:
@@ -104,7 +99,7 @@ def _remember_source(path: Path, source: str) -> None:
 
 def _import(request: Request, found: Found, folder: Path) -> Imported:
     remove_unfinished(folder / CONVERTED)
-    with Journal(folder / "import" / "journal.jsonl") as journal:
+    with Journal(folder / JOURNAL) as journal:
         tasks = worklist(request, found, folder, journal)
         to_do = [task for task in tasks if _is_to_do(journal, task, request.retry)]
         _look(journal, tasks, to_do, request, folder)
@@ -193,7 +188,7 @@ def _put_together(journal: Journal, request: Request, found: Found, folder: Path
             quarantined += [Quarantined(**line) for line in result["quarantined"]]
     subjects, lines = assembly.group(images, request.channels)
     quarantined += lines
-    known = known_images(request, journal)
+    known = known_images(() if request.keep_known else request.protected, journal, request.workers)
     subjects, lines = assembly.leave_out(subjects, known.contents)
     quarantined += lines
     subjects, lines = _align(journal, subjects, request, folder)

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nnunet_volf.errors import DataError
+
+JOURNAL = "import/journal.jsonl"  # in a raw dataset
+
+
+@contextlib.contextmanager
+def only_import(folder: Path) -> Iterator[None]:
+    """Keep others from writing into the journal of a raw dataset meanwhile."""
+    try:
+        with FileLock(folder / "import" / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise DataError(f"Another import into {folder.name} is at work. Wait for it, or stop it.") from error
 
 
 class Journal:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_volf.datasets import RAW, find_dataset
+from nnunet_volf.datasets import MANIFEST, RAW, find_dataset
+from nnunet_volf.errors import DataError
 
 from .content import content_hash
-from .journal import Journal
+from .journal import JOURNAL, Journal, only_import
 from .parallel import run_parallel
 from .progress import show
 from .refusals import Refused
-from .request import Request
 from .sources import find
 from .volumes import read_volume
 from .worklist import state
@@ -26,14 +28,14 @@ class Known:
     unread: int = 0
 
 
-def known_images(request: Request, journal: Journal) -> Known:
-    """Read the images of all protected datasets that have not been read before."""
+def known_images(datasets: Sequence[str], journal: Journal, workers: int) -> Known:
+    """Read the images of protected datasets, those that have not been read before."""
     known = Known()
-    for dataset in request.protected if not request.keep_known else ():
+    for dataset in datasets:
         items = {item.path: item for item in find(str(find_dataset(dataset, RAW))).items}
         states = {path: state(item) for path, item in items.items()}
         to_do = [path for path in items if not journal.holds(f"known:{path}", states[path])]
-        running = run_parallel(content_of, to_do, workers=request.workers)
+        running = run_parallel(content_of, to_do, workers=workers)
         for done in show(running, len(to_do), f"Comparing with dataset {dataset}"):
             journal.write(f"known:{done.task}", states[done.task], {"content": done.result})
         for path, item in items.items():
@@ -45,6 +47,33 @@ def known_images(request: Request, journal: Journal) -> Known:
                 where = f"{part} of dataset {dataset}" if slash and part in _PARTS else f"dataset {dataset}"
                 known.contents[content] = f"in {where}"
     return known
+
+
+def look_for_leaks(folder: Path, target: str, workers: int) -> list[str]:
+    """Return warnings where cases of an imported dataset occur in the one that its weights are for.
+
+    An import for that target has left them out; one without a target could not.
+    """
+    try:
+        find_dataset(target, RAW)
+    except DataError:
+        return [f"the images of dataset {target} are not in nnUNet_raw, so whether they occur here is not known"]
+    with only_import(folder), Journal(folder / JOURNAL) as journal:
+        known = known_images([target], journal, workers)
+    with (folder / MANIFEST).open(encoding="utf-8") as lines:
+        cases = [[channel["content"] for channel in json.loads(line)["channels"]] for line in lines]
+    leaked = sum(any(content in known.contents for content in contents) for contents in cases)
+    warnings = []
+    if leaked:
+        warnings.append(
+            f"{leaked} of {len(cases)} cases occur in dataset {target}, and would be seen before it is tested on; "
+            f"import again with --for {target} to leave them out"
+        )
+    if known.unread:
+        warnings.append(
+            f"{known.unread} images of dataset {target} cannot be read, so whether they occur here is not known"
+        )
+    return warnings
 
 
 _PARTS = ("imagesTr", "imagesTs")

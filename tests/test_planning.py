@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,31 @@ def test_planning_again_keeps_the_settings(archive: NnUNetFolders) -> None:
     assert main(["plan", "-d", "501", "--for", "901", "--set", "epochs=3", "flip=0.1"]) == 0
     assert main(["plan", "-d", "501", "--for", "901", "--set", "flip=null", "iterations=5"]) == 0
     assert plans_of(archive)["configurations"]["3d_fullres"]["volf"] == {"epochs": 3, "iterations": 5}
+
+
+def test_an_archive_that_was_imported_without_its_target_is_compared_with_it(
+    phantoms: NnUNetFolders, tmp_path: Path, capsys: Capture
+) -> None:
+    scans = tmp_path / "scans"
+    write_scans(scans, 3)
+    for number in (0, 3):
+        image = phantoms.raw / DATASET / "imagesTr" / f"case_{number:03d}_0000.nii.gz"
+        shutil.copy(image, scans / f"copy_{number}.nii.gz")
+    import_scans(scans, "--channels", "phantom0")
+    leak = "2 of 5 cases occur in dataset 901, and would be seen before it is tested on; import again with --for 901"
+    for _ in range(2):  # the second time from the journal
+        assert main(["plan", "-d", "501", "--for", "901", "-np", "0"]) == 0
+        assert f"warning: {leak} to leave them out" in capsys.readouterr().out
+    (phantoms.raw / DATASET / "imagesTr" / "case_005_0000.nii.gz").write_bytes(b"no image")
+    import_scans(scans, "--for", "901")
+    capsys.readouterr()
+    assert main(["plan", "-d", "501", "--for", "901", "-np", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "occur in dataset" not in out
+    assert "warning: 1 images of dataset 901 cannot be read, so whether they occur here is not known" in out
+    shutil.rmtree(phantoms.raw / DATASET)
+    assert main(["plan", "-d", "501", "--for", "901", "-np", "0"]) == 0
+    assert "warning: the images of dataset 901 are not in nnUNet_raw" in capsys.readouterr().out
 
 
 def test_a_plan_that_was_trained_with_is_not_replaced(archive: NnUNetFolders, capsys: Capture) -> None:

@@ -45,6 +45,7 @@ def plan_and_say(args: argparse.Namespace, dataset: Any, keep: bool = False) -> 
     from nnunet_volf import machine
     from nnunet_volf.preprocessing import comparison, planning
     from nnunet_volf.preprocessing.fingerprint import fingerprint_like, take_fingerprint
+    from nnunet_volf.preprocessing.protected import look_for_leaks
 
     workers = machine.worker_processes(args.np).value
     notes: list[str] = []
@@ -52,6 +53,7 @@ def plan_and_say(args: argparse.Namespace, dataset: Any, keep: bool = False) -> 
     if args.target:
         target = plans.planned_dataset(args.target, args.p)
         notes += planning.check_channels(target.channel_names(), dataset, target.name)
+        notes += look_for_leaks(dataset.folder, args.target, workers)
         made = planning.plan_like(target, dataset, args.name)
         fingerprint = fingerprint_like(dataset, made)
         origin = f"like {target.name}, {args.p}"
