@@ -19,7 +19,11 @@ from nnunet_volf.settings import VolFSettings
 from nnunet_volf.training_files import EXIT_REQUEUE, FINAL, LATEST
 
 TRAINER = "nnUNetTrainerVolF"
-_ENTRY = "from nnunetv2.run.run_training import run_training_entry; run_training_entry()"
+# Without the working folder, which Python puts before all others here: it may be a checkout of this package.
+_ENTRY = (
+    "import sys; sys.path = [folder for folder in sys.path if folder]; "
+    "from nnunetv2.run.run_training import run_training_entry; run_training_entry()"
+)
 _FORWARDED = ("SIGTERM", "SIGUSR1", "SIGHUP")  # Ctrl-C reaches the whole process group by itself
 
 

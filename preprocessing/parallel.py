@@ -19,7 +19,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as TooSlow  # another class than the builtin until Python 3.11
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -213,7 +214,22 @@ def _make_pool(workers: int, preload: tuple[str, ...]) -> ProcessPool:
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     if sys.platform == "linux":
         context.set_forkserver_preload([__name__, *preload])
+        _start_server()
     return ProcessPool(workers, initializer=_settle_in, initargs=(preload,), context=context)
+
+
+def _start_server() -> None:
+    """Start the process that workers are forked from, in a folder where it finds the modules that this one has.
+
+    Until Python 3.12.8 it looks for what it preloads in its working folder first. In a checkout of this package that
+    would be a part of the package only. Workers come back here, and get this process's search path.
+    """
+    here = Path.cwd()
+    os.chdir(Path(os.__file__).parent)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.chdir(here)
 
 
 def _settle_in(preload: tuple[str, ...]) -> None:
