@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write plain data as JSON beside its place, and move it there when it is whole."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a place beside a file to write to, and move what is there into the file's place when it is whole."""
     aside = path.with_name(f"{path.name}.tmp")
-    aside.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+    yield aside
     aside.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain data as JSON."""
+    with replacing(path) as aside:
+        aside.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")

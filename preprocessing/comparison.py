@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_volf.datasets import MANIFEST
 from nnunet_volf.plans import PlannedDataset
+
+from .imported import read_manifest
 
 # Resampling by more than this invents or throws away detail that fine-tuning will see or not see.
 MUCH_RESAMPLED = 1.5
@@ -34,7 +34,7 @@ class Archive:
     @classmethod
     def read(cls, raw_folder: Path) -> Archive:
         """Read the manifest of an imported dataset."""
-        entries = list(_lines(raw_folder / MANIFEST))
+        entries = list(read_manifest(raw_folder))
         names = ("percentile_00_5", "median", "percentile_99_5")
         return cls(
             np.array([entry["shape"] for entry in entries], dtype=np.int64),
@@ -45,12 +45,6 @@ class Archive:
     def __len__(self) -> int:
         """Return the number of cases."""
         return len(self.shapes)
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
 
 
 def shapes_after(archive: Archive, planned: PlannedDataset, configuration: str) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,13 @@ def channels_of(folder: Path) -> tuple[str, ...]:
     return tuple(names.values())
 
 
+def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
+    """Go through what an import has noted of each case."""
+    with (folder / MANIFEST).open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
 def imported_dataset(dataset: str) -> ImportedDataset:
     """Find an imported dataset by number or name and read its list of cases."""
     folder = find_dataset(dataset, RAW)
@@ -71,14 +79,12 @@ def imported_dataset(dataset: str) -> ImportedDataset:
         )
     description = described(folder)
     cases = []
-    with manifest.open(encoding="utf-8") as lines:
-        for line in lines:
-            entry = json.loads(line)
-            # A killed import may have written one of the two files and not the other.
-            images = description["dataset"].get(entry["case"], {}).get("images", ())
-            if images:
-                paths = tuple(folder / image for image in images)
-                cases.append(
-                    ImportedCase(entry["case"], paths, entry["content"], tuple(entry["shape"]), tuple(entry["spacing"]))
-                )
+    for entry in read_manifest(folder):
+        # A killed import may have written one of the two files and not the other.
+        images = description["dataset"].get(entry["case"], {}).get("images", ())
+        if images:
+            paths = tuple(folder / image for image in images)
+            cases.append(
+                ImportedCase(entry["case"], paths, entry["content"], tuple(entry["shape"]), tuple(entry["spacing"]))
+            )
     return ImportedDataset(folder.name, folder, tuple(description["channel_names"].values()), tuple(cases))

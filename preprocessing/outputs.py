@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
+from typing import Any
 
-from nnunet_volf.files import write_json
+from nnunet_volf.files import replacing, write_json
 
 from .assembly import Case
 from .refusals import Quarantined
@@ -16,20 +17,16 @@ from .refusals import Quarantined
 
 def write_quarantine(path: Path, lines: Iterable[Quarantined]) -> None:
     """Write the quarantine table; it names files of the archive and stays with the user."""
-    aside = path.with_name(f"{path.name}.tmp")
-    with aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with replacing(path) as aside, aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         table = csv.writer(file)
         table.writerow([field.name for field in fields(Quarantined)])
         table.writerows(sorted(astuple(line) for line in lines))
-    aside.replace(path)
 
 
 def write_manifest(path: Path, cases: Iterable[Case]) -> None:
     """Write a line of JSON for each case: neutral name, grid, facts; no path and nothing out of a header."""
-    aside = path.with_name(f"{path.name}.tmp")
-    with aside.open("w", encoding="utf-8") as file:
+    with replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(manifest_entry(case)) + "\n" for case in cases)
-    aside.replace(path)
 
 
 def manifest_entry(case: Case) -> dict[str, object]:
@@ -53,14 +50,15 @@ def write_dataset_json(path: Path, channels: Sequence[str], cases: Sequence[Case
     message would show the name.
     """
     entries = {case.name: {"images": [image["path"] for image in case.images], "label": "unlabeled"} for case in cases}
-    write_json(
-        path,
-        {
-            "channel_names": {str(number): name for number, name in enumerate(channels)},
-            "labels": {"background": 0},
-            "numTraining": len(cases),
-            "file_ending": ".nii.gz",
-            "overwrite_image_reader_writer": "SimpleITKIO",
-            "dataset": entries,
-        },
-    )
+    description = describe_dataset(channels, len(cases))
+    write_json(path, {**description, "overwrite_image_reader_writer": "SimpleITKIO", "dataset": entries})
+
+
+def describe_dataset(channels: Sequence[str], cases: int) -> dict[str, Any]:
+    """Return what nnU-Net asks to be told about a dataset; there are no labels but background."""
+    return {
+        "channel_names": {str(number): name for number, name in enumerate(channels)},
+        "labels": {"background": 0},
+        "numTraining": cases,
+        "file_ending": ".nii.gz",
+    }

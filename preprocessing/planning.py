@@ -17,8 +17,7 @@ from nnunet_volf.settings import PLANS_KEY
 
 from .fingerprint import Fingerprint
 from .imported import ImportedDataset
-
-DEFAULT_PLANNER = "ExperimentPlanner"
+from .outputs import describe_dataset
 
 
 def preprocessed_folder(dataset: ImportedDataset) -> Path:
@@ -157,13 +156,7 @@ def write_plans(
     made.configuration(configuration)
     planned = with_settings(made, configuration, changes)
 
-    description = {
-        "channel_names": {str(number): name for number, name in enumerate(dataset.channel_names)},
-        "labels": {"background": 0},
-        "numTraining": len(dataset.cases),
-        "file_ending": ".nii.gz",
-    }
-    write_json(folder / "dataset.json", description)
+    write_json(folder / "dataset.json", describe_dataset(dataset.channel_names, len(dataset.cases)))
     write_json(folder / "dataset_fingerprint.json", fingerprint.to_mapping())
     write_json(path, planned.plans)
     return planned

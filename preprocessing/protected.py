@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_volf.datasets import MANIFEST, RAW, find_dataset
+from nnunet_volf.datasets import RAW, find_dataset
 from nnunet_volf.errors import DataError
 
 from .content import content_hash
+from .imported import read_manifest
 from .journal import JOURNAL, Journal, only_import
 from .parallel import run_parallel
 from .progress import show
@@ -60,8 +60,7 @@ def look_for_leaks(folder: Path, target: str, workers: int) -> list[str]:
         return [f"the images of dataset {target} are not in nnUNet_raw, so whether they occur here is not known"]
     with only_import(folder), Journal(folder / JOURNAL) as journal:
         known = known_images([target], journal, workers)
-    with (folder / MANIFEST).open(encoding="utf-8") as lines:
-        cases = [[channel["content"] for channel in json.loads(line)["channels"]] for line in lines]
+    cases = [[channel["content"] for channel in entry["channels"]] for entry in read_manifest(folder)]
     leaked = sum(any(content in known.contents for content in contents) for contents in cases)
     warnings = []
     if leaked:

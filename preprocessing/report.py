@@ -16,6 +16,8 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_volf.files import replacing
+
 from .report_data import AXES, ImportReport, Measures, measure, shown, sides
 from .report_figures import histograms, profile, spans_scales
 from .report_left_out import Group, common_endings, group_by_kind
@@ -67,9 +69,8 @@ def write_report(path: Path, report: ImportReport) -> None:
     template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     page = environment.from_string(template).render(_context(report))
-    aside = path.with_name(f"{path.name}.tmp")
-    aside.write_text(page, encoding="utf-8", newline="\n")
-    aside.replace(path)
+    with replacing(path) as aside:
+        aside.write_text(page, encoding="utf-8", newline="\n")
 
 
 def cases_to_show(report: ImportReport) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def worklist(request: Request, found: Found, folder: Path, journal: Journal) -> 
     assigned = _tells_channels(request, found)
     folders = [item for item in found.items if item.dicom]
     units: list[_Unit] = [(item,) for item in found.items if not item.dicom]
-    units += join_folders(_series(folders, request, journal))
+    stamps = {item.path: stamp(item) for item in found.items}
+    units += join_folders(_series(folders, stamps, request, journal))
     step = max(1, len(units) // PICTURES)
     tasks = []
     for number, unit in enumerate(units):
@@ -38,7 +40,7 @@ def worklist(request: Request, found: Found, folder: Path, journal: Journal) -> 
         task = IntakeTask(
             key=first.path,
             name=first.name,
-            signature=f"{digest(place, *(state(item) for item in unit))}-{policy}",
+            signature=f"{digest(place, *(stamps[item.path].state for item in unit))}-{policy}",
             paths=tuple(item.path for item in unit),
             dicom=first.dicom,
             subject=first.subject,
@@ -47,7 +49,7 @@ def worklist(request: Request, found: Found, folder: Path, journal: Journal) -> 
             policy=request.policy,
             converted=str(folder / CONVERTED),
             picture=number % step == 0,
-            size=sum(_size(item) for item in unit),
+            size=sum(stamps[item.path].size for item in unit),
         )
         tasks.append(task)
         for item in unit[1:]:  # once a folder of its own, now part of another's series
@@ -77,11 +79,13 @@ def join_folders(folders: Sequence[tuple[SourceItem, Sequence[str]]]) -> list[_U
     )
 
 
-def _series(folders: Sequence[SourceItem], request: Request, journal: Journal) -> list[tuple[SourceItem, list[str]]]:
+def _series(
+    folders: Sequence[SourceItem], stamps: Mapping[str, Stamp], request: Request, journal: Journal
+) -> list[tuple[SourceItem, list[str]]]:
     """Return which series each folder holds; a lone folder need not be looked at for that."""
     if len(folders) < 2:
         return [(item, []) for item in folders]
-    states = {item.path: state(item) for item in folders}
+    states = {item.path: stamps[item.path].state for item in folders}
     to_do = [path for path, now in states.items() if not journal.holds(f"series:{path}", now)]
     running = run_parallel(series_in, to_do, workers=request.workers)
     for done in show(running, len(to_do), "Finding DICOM series"):
@@ -89,30 +93,33 @@ def _series(folders: Sequence[SourceItem], request: Request, journal: Journal) -
     return [(item, journal.read(f"series:{item.path}")["series"]) for item in folders]
 
 
-def state(item: SourceItem) -> str:
-    """Return what changes when an input changes, without opening it."""
+@dataclass(frozen=True)
+class Stamp:
+    """What a file, or the files in a folder, look like from outside."""
+
+    state: str  # changes when the input changes
+    size: int  # bytes
+
+
+def stamp(item: SourceItem) -> Stamp:
+    """Look at an input without opening it."""
     try:
         if not item.dicom:
             status = Path(item.path).stat()
-            return f"{status.st_size}:{status.st_mtime_ns}"
+            return Stamp(f"{status.st_size}:{status.st_mtime_ns}", status.st_size)
         with os.scandir(item.path) as entries:
             files = sorted(
                 (entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries if entry.is_file()
             )
     except OSError:  # removed since it was found, or not for us to read: looking at it will tell
-        return "gone"
-    return digest(*(f"{name}:{size}:{time}" for name, size, time in files))
+        return Stamp("gone", 0)
+    state = digest(*(f"{name}:{size}:{time}" for name, size, time in files))
+    return Stamp(state, sum(size for _, size, _ in files))
 
 
-def _size(item: SourceItem) -> int:
-    """Return the bytes of a file, or of the files in a folder."""
-    try:
-        if not item.dicom:
-            return Path(item.path).stat().st_size
-        with os.scandir(item.path) as entries:
-            return sum(entry.stat().st_size for entry in entries if entry.is_file())
-    except OSError:
-        return 0
+def state(item: SourceItem) -> str:
+    """Return what changes when an input changes."""
+    return stamp(item).state
 
 
 def digest(*parts: str) -> str:

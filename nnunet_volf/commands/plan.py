@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_volf.preprocessing.imported import imported_dataset
 
     dataset = imported_dataset(args.d)
-    plan_and_say(args, dataset, keep=bool(trainings_with(dataset.name, args.name)))
+    plan_and_say(args, dataset)
     print(f"\nnext: nnunet-volf preprocess -d {dataset.number} -p {args.name} -c {args.c}")
     return 0
 
@@ -37,10 +37,10 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     return parse_assignments(args.set) | ({"preset": args.preset} if args.preset else {})
 
 
-def plan_and_say(args: argparse.Namespace, dataset: Any, keep: bool = False) -> plans.PlannedDataset:
+def plan_and_say(args: argparse.Namespace, dataset: Any) -> plans.PlannedDataset:
     """Plan an imported dataset as the arguments say, and print what came out.
 
-    With `keep`, a plan is there and was trained with: another one is refused, as its weights would not fit.
+    Where a plan of this name was trained with, another one is refused, as those weights would not fit it.
     """
     from nnunet_volf import machine
     from nnunet_volf.preprocessing import comparison, planning
@@ -49,7 +49,8 @@ def plan_and_say(args: argparse.Namespace, dataset: Any, keep: bool = False) -> 
 
     workers = machine.worker_processes(args.np).value
     notes: list[str] = []
-    before = plans.planned_dataset(dataset.name, args.name).plans if keep else None
+    trained = trainings_with(dataset.name, args.name)
+    before = plans.planned_dataset(dataset.name, args.name).plans if trained else None
     if args.target:
         target = plans.planned_dataset(args.target, args.p)
         notes += planning.check_channels(target.channel_names(), dataset, target.name)

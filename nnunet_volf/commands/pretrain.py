@@ -13,7 +13,7 @@ from nnunet_volf.commands import import_archive, options, plan, preprocess
 from nnunet_volf.datasets import MANIFEST, RAW, find_dataset
 from nnunet_volf.diagnosis import check_folders
 from nnunet_volf.errors import VolFError
-from nnunet_volf.launch import Training, trainings_with
+from nnunet_volf.launch import Training
 from nnunet_volf.settings import PLANS_KEY, VolFSettings
 from nnunet_volf.training_files import EXIT_REQUEUE
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         imported = str(request.dataset)
     dataset = imported_dataset(imported)
     _headline(2, "plan")
-    planned = plan.plan_and_say(args, dataset, keep=bool(trainings_with(dataset.name, args.name)))
+    planned = plan.plan_and_say(args, dataset)
     training = _training(args, planned)
     if training.finished is None:
         if target is None:
