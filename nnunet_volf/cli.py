@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 import nnunet_volf
-from nnunet_volf.commands import COMMANDS
+from nnunet_volf import commands
 from nnunet_volf.errors import VolFError
 
 # What a shell reports for a program ended by Ctrl-C, and for one whose reader went away.
@@ -38,10 +37,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nnunet-volf", description="Volume Fusion pretraining for nnU-Net.")
     parser.add_argument("--version", action="version", version=f"nnunet-volf {nnunet_volf.__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        command = importlib.import_module(f"nnunet_volf.commands.{name}")
-        subparser = subparsers.add_parser(command.NAME, help=command.HELP, description=command.HELP)
-        command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+    commands.declare(parser, commands.__name__, commands.COMMANDS, title="commands", metavar="COMMAND")
     return parser

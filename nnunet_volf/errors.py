@@ -15,3 +15,7 @@ class DataError(VolFError):
 
 class TrainingError(VolFError):
     """A training cannot start, continue or be resumed."""
+
+
+class WeightsError(VolFError):
+    """A file of weights cannot be read, understood, or made to fit."""

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import nnunet_volf
-from nnunet_volf import cli
+from nnunet_volf import cli, commands
 from nnunet_volf.commands import COMMANDS
 from nnunet_volf.discovery import trainers_folder
 from nnunet_volf.errors import VolFError
@@ -25,7 +25,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         raise command.error
 
     command = SimpleNamespace(NAME="fail", HELP="Fail", add_arguments=lambda _parser: None, run=run, error=None)
-    monkeypatch.setattr(cli, "COMMANDS", ("fail",))
+    monkeypatch.setattr(commands, "COMMANDS", ("fail",))
     monkeypatch.setitem(sys.modules, "nnunet_volf.commands.fail", command)
     return command
 
