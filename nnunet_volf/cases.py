@@ -35,6 +35,15 @@ class CaseImage:
         """The spatial shape."""
         return tuple(self.array.shape[1:])
 
+    @property
+    def content(self) -> str | None:
+        """The hash of the voxels that the case was made from, or None where our preprocessing has not noted it."""
+        try:
+            content: str = self.array.schunk.vlmeta[CASE_KEY]["content"]
+        except (AttributeError, KeyError):  # a numpy array, or preprocessed by nnU-Net
+            return None
+        return content
+
     def draw_tissue(self, rng: np.random.Generator) -> tuple[int, ...] | None:
         """Draw a voxel that shows tissue, or None where our preprocessing has not stored any."""
         try:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import platform
 import shlex
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from nnunet_volf.datasets import dataset_number
 from nnunet_volf.plans import TARGET_KEY
+from nnunet_volf.provenance import versions
 from nnunet_volf.scoring import FusionScores
 from nnunet_volf.settings import VolFSettings
 
@@ -33,10 +32,7 @@ def summarize(
         "k_taken_for_K_minus_k": _numbers(scores.swapped),
         "confusion_true_by_predicted": confusion.tolist(),
         "settings": settings.to_mapping(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("nnunet-volf", "nnunetv2", "torch")},
-        },
+        "versions": versions(),
     }
 
 

@@ -25,6 +25,7 @@ from nnunet_volf.errors import TrainingError
 from nnunet_volf.files import write_json
 from nnunet_volf.labels import fusion_dataset_json
 from nnunet_volf.panels import PanelCase, draw_panel
+from nnunet_volf.provenance import continued, describe_data, versions
 from nnunet_volf.recipes import pair_recipe, training_recipe
 from nnunet_volf.scoring import FusionScores, confusion_matrix, describe, score
 from nnunet_volf.settings import PLANS_KEY, VolFSettings
@@ -71,6 +72,8 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
         self.nonfinite_limit = self.settings.nonfinite_limit
         self.validation_loader: FusionLoader | None = None
         self.held_out = False
+        self.split: tuple[list[str], list[str]] = ([], [])
+        self.data: dict[str, Any] = {}  # what the weights come from; at first, what those of a resumed training did
 
     def configure_optimizers(self) -> tuple[Any, Any]:
         """Use nnU-Net's SGD, or AdamW under the same polynomial decay."""
@@ -98,6 +101,7 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
         cases = UnlabeledCases(self.preprocessed_dataset_folder, training)
         loader = FusionLoader(cases, self.batch_size, training_recipe(self, self.settings))
         self._make_validation(training, held_out)
+        self.split = (training, held_out)
         workers = get_allowed_n_proc_DA()
         if workers == 0:
             return SingleThreadedAugmenter(loader, None), self.dataloader_val
@@ -128,6 +132,11 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
     def on_train_start(self) -> None:
         """Start as nnU-Net does, then say once what is done and what to expect."""
         super().on_train_start()
+        if self.local_rank == 0:
+            training, held_out = self.split
+            cases = UnlabeledCases(self.preprocessed_dataset_folder, training)
+            self.data = continued(describe_data(cases, held_out), before=self.data)
+            self.print_to_log_file(f"Data: {self.data}", also_print_to_console=False)
         k = self.settings.coefficients
         self.print_to_log_file(f"Volume Fusion settings: {self.settings.to_mapping()}", also_print_to_console=False)
         self.print_to_log_file(
@@ -197,11 +206,17 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
         draw_panel(cases, self.settings.coefficients, title, path)
 
     def checkpoint_extras(self) -> dict[str, Any]:
-        """Keep the settings with the weights."""
-        return {"method": "volume fusion", "settings": self.settings.to_mapping()}
+        """Keep with the weights what they come from."""
+        return {
+            "method": "volume fusion",
+            "settings": self.settings.to_mapping(),
+            "data": self.data,
+            "versions": versions(),
+        }
 
     def check_resumed(self, state: dict[str, Any]) -> None:
         """Say which settings have changed since a checkpoint, and refuse another number of classes."""
+        self.data = state.get("data", {})
         now, before = self.settings.to_mapping(), state.get("settings", {})
         changes = {name: (old, now[name]) for name, old in before.items() if name in now and now[name] != old}
         if "coefficients" in changes:
