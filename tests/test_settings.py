@@ -11,15 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_volf.errors import SettingsError
-from nnunet_volf.settings import (
-    AUGMENTATIONS,
-    OPTIMIZERS,
-    PARTNERS,
-    PRESETS,
-    SCHEMES,
-    VolFSettings,
-    parse_assignments,
-)
+from nnunet_volf.optimizers import OPTIMIZERS
+from nnunet_volf.setting_rules import parse_assignments
+from nnunet_volf.settings import AUGMENTATIONS, PARTNERS, PRESETS, SCHEMES, VolFSettings
 
 
 def message(**values: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from nnunet_volf import plans
 from nnunet_volf.commands import options
 from nnunet_volf.launch import trainings_with
-from nnunet_volf.settings import parse_assignments
+from nnunet_volf.setting_rules import parse_assignments
 
 NAME = "plan"
 HELP = "Plan an imported archive like another dataset (--for 4), or by itself, without labels"

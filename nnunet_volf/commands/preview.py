@@ -10,7 +10,8 @@ from typing import Any
 from nnunet_volf import plans
 from nnunet_volf.datasets import preprocess_command
 from nnunet_volf.errors import DataError
-from nnunet_volf.settings import SCHEMES, VolFSettings, parse_assignments
+from nnunet_volf.setting_rules import parse_assignments
+from nnunet_volf.settings import SCHEMES, VolFSettings
 
 NAME = "preview"
 HELP = "Draw fusions of a preprocessed dataset and say how the classes are distributed; trains nothing"

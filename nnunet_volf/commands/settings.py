@@ -6,7 +6,8 @@ import argparse
 import json
 
 from nnunet_volf import plans
-from nnunet_volf.settings import PRESETS, VolFSettings, parse_assignments
+from nnunet_volf.setting_rules import parse_assignments
+from nnunet_volf.settings import PRESETS, VolFSettings
 
 NAME = "settings"
 HELP = "Show the pretraining settings of a dataset, or change them (--set epochs=200 scheme=boxes)"
