@@ -1,0 +1,67 @@
+"""Who wrote a file of weights, and how that writer says what is in it.
+
+A dialect recognises the content of a file and reads it. They are asked in this order, the most talkative first; a new
+kind of file is one more module and one more line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nnunet_volf.errors import WeightsError
+from nnunet_volf.weights.dialects import nnssl, nnunet, state_dict
+from nnunet_volf.weights.pretrained import Pretrained
+from nnunet_volf.weights.reading import Opened, open_weights
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One way to write a file of weights."""
+
+    name: str
+    recognises: Callable[[Any], bool]
+    read: Callable[[Opened], Pretrained]
+
+
+DIALECTS = (
+    Dialect("nnssl", nnssl.recognises, nnssl.read),
+    Dialect("nnU-Net", nnunet.recognises, nnunet.read),
+    Dialect("state dict", state_dict.recognises, state_dict.read),
+)
+
+
+def read_pretrained(path: Path, trust: bool = False) -> Pretrained:
+    """Read a file of weights, whoever wrote it; only with `trust` is code run that the file asks for."""
+    opened = open_weights(path, trust)
+    for dialect in DIALECTS:
+        if dialect.recognises(opened.content):
+            pretrained = dialect.read(opened)
+            notes = (*_opening_notes(opened), *pretrained.notes)
+            return replace(pretrained, stored=_stored(opened.content), notes=notes)
+    raise WeightsError(f"{path} holds no weights that are known here. It holds {outline(opened.content)}.")
+
+
+def outline(content: Any) -> str:
+    """Say in a few words what the content of a file is: its keys and their types."""
+    if not isinstance(content, dict):
+        return f"one object of type {type(content).__name__}"
+    keys = [f"{key!r} ({type(value).__name__})" for key, value in content.items()]
+    more = f" and {len(keys) - 12} more" if len(keys) > 12 else ""
+    return f"a dictionary with {', '.join(keys[:12])}{more}" if keys else "an empty dictionary"
+
+
+def _stored(content: Any) -> dict[str, tuple[int, ...]]:
+    weights = content.get("network_weights") if isinstance(content, dict) else None
+    found = weights.items() if isinstance(weights, dict) else ()
+    return {name: tuple(value.shape) for name, value in found if isinstance(value, Tensor)}
+
+
+def _opening_notes(opened: Opened) -> tuple[str, ...]:
+    if not opened.ignored:
+        return ()
+    return (f"Ignored, because it is neither a tensor nor plain data: {', '.join(opened.ignored)}.",)

@@ -1,0 +1,149 @@
+"""Checkpoints of nnssl, such as the published OpenMind weights: an nnU-Net checkpoint with an adaptation plan.
+
+The plan says under which names the encoder is stored and how images were prepared. nnU-Net's own reader takes the
+encoder only; we keep the decoder where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from nnunet_volf.weights.dialects.tensors import tensors_of
+from nnunet_volf.weights.pretrained import Architecture, Preparation, Pretrained
+from nnunet_volf.weights.reading import Opened
+
+PLAN_KEY = "nnssl_adaptation_plan"
+
+_UNETS = "dynamic_network_architectures.architectures.unet"
+_RESIDUAL = f"{_UNETS}.ResidualEncoderUNet"
+_NEEDS_IMPORT = ("conv_op", "norm_op", "dropout_op", "nonlin")
+
+# nnssl's preset "ResEncL", the network of OpenMind (Wald et al. 2024, arXiv 2410.23132); files hold its name only.
+_RES_ENC_L = Architecture(
+    _RESIDUAL,
+    {
+        "n_stages": 6,
+        "features_per_stage": [32, 64, 128, 256, 320, 320],
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": [[3, 3, 3]] * 6,
+        "strides": [[1, 1, 1]] + [[2, 2, 2]] * 5,
+        "n_blocks_per_stage": [1, 3, 4, 6, 6, 6],
+        "n_conv_per_stage_decoder": [1] * 5,
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    },
+    _NEEDS_IMPORT,
+)
+
+# Where nnU-Net's own classes have their encoder and stem.
+_ENCODER, _STEM = "encoder.stages", "encoder.stem"
+
+
+def recognises(content: Any) -> bool:
+    """Say whether a file has nnssl's layout; its first releases wrote no adaptation plan."""
+    if not isinstance(content, Mapping) or not isinstance(content.get("network_weights"), Mapping):
+        return False
+    return isinstance(content.get(PLAN_KEY), Mapping) or "pretrain_json" in _mapping(content.get("init_args"))
+
+
+def read(opened: Opened) -> Pretrained:
+    """Read a checkpoint, with the names that nnU-Net gives its tensors."""
+    content = opened.content
+    plan, init = _mapping(content.get(PLAN_KEY)), _mapping(content.get("init_args"))
+    pretrain_plan = _mapping(plan.get("pretrain_plan")) or _mapping(init.get("plan"))
+    architecture, notes = _architecture(_mapping(plan.get("architecture_plans")))
+    renamed = _as_nnunet_names(content["network_weights"], plan, architecture)
+    tensors, tensor_notes = tensors_of(opened.path, renamed)
+    configurations = _mapping(pretrain_plan.get("configurations"))
+    name = next(iter(configurations), init.get("configuration_name"))
+    preparation = _preparation(plan, _mapping(configurations.get(str(name))))
+    patch = plan.get("recommended_downstream_patchsize")
+    if patch:
+        notes += (f"Its authors recommend patches of {' x '.join(map(str, patch))} for fine-tuning.",)
+    return Pretrained(
+        path=opened.path,
+        kind="nnssl",
+        opened=opened.how,
+        tensors=tensors,
+        trainer=content.get("trainer_name"),
+        dataset=pretrain_plan.get("dataset_name"),
+        configuration=name,
+        epochs=content.get("current_epoch"),
+        preparation=preparation,
+        architecture=architecture,
+        citations=tuple(_citations(content.get("citations"))),
+        notes=(*tensor_notes, *notes),
+    )
+
+
+def _architecture(described: Mapping[str, Any]) -> tuple[Architecture | None, tuple[str, ...]]:
+    """Return the network, where it is one that nnU-Net has."""
+    name, arguments = str(described.get("arch_class_name", "")), _mapping(described.get("arch_kwargs"))
+    if name == "ResEncL":
+        return _RES_ENC_L, ()
+    for known in ("ResidualEncoderUNet", "PlainConvUNet"):
+        if name.split(".")[-1] == known and arguments:
+            needs = tuple(key for key in _NEEDS_IMPORT if isinstance(arguments.get(key), str))
+            return Architecture(f"{_UNETS}.{known}", arguments, needs), ()
+    return None, (f"Its network, {name}, is none of nnU-Net's U-Nets.",) if name else ()
+
+
+def _as_nnunet_names(
+    weights: Mapping[str, Any], plan: Mapping[str, Any], architecture: Architecture | None
+) -> dict[str, Any]:
+    """Put encoder, stem and, where it stands beside them, decoder under the names that nnU-Net's U-Nets have."""
+    encoder = str(plan.get("key_to_encoder") or _ENCODER)
+    stem = str(plan.get("key_to_stem") or _STEM)
+    if architecture is None and plan:  # a transformer's parts have other names
+        return dict(weights)
+    stem_inside = stem.startswith(f"{encoder}.")  # a plain network's stem is its first stage
+    around = encoder.removesuffix(_ENCODER)  # what stands before the names of the whole network
+    places = [(encoder, _ENCODER)] if stem_inside else [(stem, _STEM), (encoder, _ENCODER)]
+    if encoder.endswith(_ENCODER):
+        places += [(f"{around}{part}", part) for part in ("encoder", "decoder")]
+    return {_rename(name, places): value for name, value in weights.items()}
+
+
+def _rename(name: str, places: list[tuple[str, str]]) -> str:
+    for there, here in places:
+        if name.startswith(f"{there}."):
+            return here + name[len(there) :]
+    return name
+
+
+def _preparation(plan: Mapping[str, Any], configuration: Mapping[str, Any]) -> Preparation | None:
+    if not configuration:
+        return None
+    channels = int(plan.get("pretrain_num_input_channels", 1))
+    schemes = tuple(configuration.get("normalization_schemes") or ())
+    return Preparation(
+        channels=("unnamed",) * channels,
+        normalization=schemes * channels if len(schemes) == 1 else schemes,
+        spacing=tuple(float(side) for side in _numbers(configuration.get("spacing"))),
+        patch=tuple(int(side) for side in _numbers(configuration.get("patch_size"))),
+    )
+
+
+def _numbers(value: Any) -> list[float]:
+    listed = value.tolist() if isinstance(value, Tensor) else value
+    return list(listed) if isinstance(listed, (list, tuple)) else []
+
+
+def _citations(entries: Any) -> Iterator[str]:
+    for entry in entries if isinstance(entries, (list, tuple)) else ():
+        if isinstance(entry, Mapping):
+            yield from map(str, entry.get("apa_citations") or entry.get("bibtex_citations") or ())
+        elif isinstance(entry, str):
+            yield entry
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

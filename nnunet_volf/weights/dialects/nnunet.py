@@ -1,0 +1,97 @@
+"""nnU-Net's checkpoints, and ours, which are nnU-Net's with a key more."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_volf.durable import STATE_KEY
+from nnunet_volf.errors import WeightsError
+from nnunet_volf.weights.dialects.tensors import tensors_of
+from nnunet_volf.weights.pretrained import Architecture, Preparation, Pretrained
+from nnunet_volf.weights.reading import Opened
+from nnunet_volf.weights.target import architecture_of, preparation_of
+
+
+def recognises(content: Any) -> bool:
+    """Say whether a file has nnU-Net's layout."""
+    return isinstance(content, Mapping) and isinstance(content.get("network_weights"), Mapping)
+
+
+def read(opened: Opened) -> Pretrained:
+    """Read a checkpoint with what it says about its training."""
+    content = opened.content
+    tensors, notes = tensors_of(opened.path, content["network_weights"])
+    ours = _mapping(content.get(STATE_KEY))
+    init = _mapping(content.get("init_args"))
+    if not init:
+        init, beside = _files_beside(opened.path)
+        notes = (*notes, *beside)
+    plans, configuration = _mapping(init.get("plans")), init.get("configuration")
+    preparation, architecture, problem = understand(plans, configuration, _mapping(init.get("dataset_json")))
+    return Pretrained(
+        path=opened.path,
+        kind="nnunet-volf" if ours else "nnU-Net",
+        opened=opened.how,
+        tensors=tensors,
+        trainer=content.get("trainer_name"),
+        method=ours.get("method"),
+        settings=_mapping(ours.get("settings")),
+        dataset=plans.get("dataset_name"),
+        configuration=configuration,
+        epochs=content.get("current_epoch"),
+        preparation=preparation,
+        architecture=architecture,
+        plans=plans or None,
+        data=_mapping(ours.get("data")),
+        versions=_mapping(ours.get("versions")),
+        citations=tuple(ours.get("citations", ())),
+        notes=(*notes, *problem),
+    )
+
+
+def understand(
+    plans: Mapping[str, Any], configuration: Any, dataset_json: Mapping[str, Any]
+) -> tuple[Preparation | None, Architecture | None, tuple[str, ...]]:
+    """Return preparation and network as plans describe them, and a note where they cannot be understood."""
+    if not plans or not configuration:
+        return None, None, ("The file does not hold the plans that it was trained with.",)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # plans from before nnU-Net 2.4 are converted, with a warning
+            manager = PlansManager(copy.deepcopy(dict(plans))).get_configuration(configuration)
+        resolved = manager.configuration
+        return preparation_of(plans, resolved, dataset_json), architecture_of(resolved), ()
+    except Exception as error:  # anything may stand in a stranger's plans; the weights are usable without
+        return None, None, (f"The plans in the file were not understood ({type(error).__name__}: {error}).",)
+
+
+def _files_beside(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the plans that nnU-Net writes beside the folds of a training, and the configuration in the folder's name."""
+    for folder in (path.parent, path.parent.parent):
+        if (folder / "plans.json").is_file():
+            found: dict[str, Any] = {
+                "plans": _json(folder / "plans.json"),
+                "configuration": folder.name.split("__")[-1],
+            }
+            if (folder / "dataset.json").is_file():
+                found["dataset_json"] = _json(folder / "dataset.json")
+            return found, (f"The plans were read from {folder / 'plans.json'}; the file itself holds none.",)
+    return {}, ()
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{path} is not JSON ({error}). Repair it or move it away.") from error
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
