@@ -21,3 +21,8 @@ def write_json(path: Path, content: Any) -> None:
     """Write plain data as JSON."""
     with replacing(path) as aside:
         aside.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read plain data from JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -6,6 +6,7 @@ import argparse
 
 from nnunet_volf import plans
 from nnunet_volf.settings import PRESETS
+from nnunet_volf.weights.choices import CHANNEL_RULES, SCOPES
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
@@ -93,3 +94,20 @@ def add_planning(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="pretraining settings")
     parser.add_argument("--preset", choices=sorted(PRESETS), help="the numbers of a publication")
+
+
+def add_task(parser: argparse.ArgumentParser) -> None:
+    """Declare the task that weights are fitted to, and how."""
+    parser.add_argument("-d", required=True, metavar="DATASET", help="the labelled dataset, planned, for example 4")
+    parser.add_argument("-p", default=plans.DEFAULT_PLANS, metavar="PLANS", help="[%(default)s]")
+    parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="[%(default)s]")
+    parser.add_argument("--scope", choices=SCOPES, default="all", help="what is taken over [%(default)s]")
+    parser.add_argument(
+        "--channels",
+        choices=CHANNEL_RULES,
+        default="name",
+        help="other input channels: those of one name belong together, or each sees the mean of all [%(default)s]",
+    )
+    parser.add_argument(
+        "--trust", action="store_true", help="run code that the file asks for; only for files of your own"
+    )

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
-from torch import Tensor
+Value = TypeVar("Value")
 
 # nnU-Net's `load_pretrained_weights` leaves out the tensors whose names contain this.
 HEADS = ".seg_layers."
@@ -25,13 +26,13 @@ def canonical_name(name: str) -> str:
     return _NORMALIZATION.sub(".norm.", _CONVOLUTION.sub(".conv.", name))
 
 
-def canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return each tensor once, under its one name; a tensor stored under that very name is preferred to its aliases."""
-    unique: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
+def canonical(stored: Mapping[str, Value]) -> dict[str, Value]:
+    """Return each tensor (or its shape) once, under its one name; what is stored under that very name comes first."""
+    unique: dict[str, Value] = {}
+    for name, value in stored.items():
         one = canonical_name(name)
         if one == name or one not in unique:
-            unique[one] = tensor
+            unique[one] = value
     return unique
 
 

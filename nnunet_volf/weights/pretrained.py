@@ -40,6 +40,7 @@ class Pretrained:
         str  # how: "plain" (tensors and plain types), "restricted" (other types ignored) or "trusted" (any code run)
     )
     tensors: Mapping[str, Tensor]  # by canonical name, heads included
+    stored: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # what nnU-Net finds under network_weights
     trainer: str | None = None
     method: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,156 @@
+"""What a user is told before weights are used for a task: what they are, what of them fits, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_volf.weights.choices import ADAPTED, CARRIED, FITS, FITS_ADAPTED, FITS_NOT, HEAD
+from nnunet_volf.weights.differences import differences
+from nnunet_volf.weights.matching import Match, as_stock_loads, match
+from nnunet_volf.weights.pretrained import Architecture, Pretrained
+from nnunet_volf.weights.target import Task
+
+# Below this, what is left to learn anew is most of the network, and the word "pretrained" would mislead.
+_WORTH = 0.5
+
+
+@dataclass(frozen=True)
+class Briefing:
+    """What there is to say about a file of weights and a task."""
+
+    lines: tuple[str, ...]  # what the weights are
+    warnings: tuple[str, ...]  # where the task's images are prepared otherwise
+    match: Match
+    fits: bool  # nnU-Net takes the file as it is, and should
+    problem: str  # why it does not; '' where it does
+
+    @property
+    def share(self) -> float:
+        """The share of the network, heads aside, that is taken over, adapted or not."""
+        return self.match.share(CARRIED, ADAPTED)
+
+    @property
+    def code(self) -> int:
+        """Return what `weights check` ends with."""
+        return FITS if self.fits else FITS_ADAPTED if self.share else FITS_NOT
+
+
+def brief(pretrained: Pretrained, task: Task, scope: str = "all", channels: str = "name") -> Briefing:
+    """Compare a file of weights with a task."""
+    matched = match(pretrained, task, scope, channels)
+    refusals = as_stock_loads(pretrained.stored, task)
+    fits = not refusals and matched.share(CARRIED) == 1
+    return Briefing(
+        lines=tuple(_lines(pretrained)),
+        warnings=tuple(_warnings(pretrained, task)),
+        match=matched,
+        fits=fits,
+        problem="" if fits else _problem(pretrained, task, matched, refusals),
+    )
+
+
+def _lines(pretrained: Pretrained) -> list[str]:
+    origin = f"{pretrained.path.name}: {pretrained.kind}"
+    origin += f", {pretrained.method}" if pretrained.method else ""
+    origin += f", {pretrained.trainer}" if pretrained.trainer else ""
+    lines = [origin]
+    if pretrained.dataset:
+        trained = f"trained on {pretrained.dataset}"
+        trained += f", {pretrained.data['cases']} cases" if pretrained.data.get("cases") else ""
+        trained += f", {pretrained.configuration}" if pretrained.configuration else ""
+        trained += f", {pretrained.epochs} epochs" if pretrained.epochs else ""
+        lines.append(trained)
+    if pretrained.preparation:
+        p = pretrained.preparation
+        lines.append(
+            f"prepared as {', '.join(p.channels)}; {', '.join(p.normalization)}; "
+            f"{' x '.join(f'{side:.3g}' for side in p.spacing)} mm; patch {' x '.join(map(str, p.patch))}"
+        )
+    return lines
+
+
+def _warnings(pretrained: Pretrained, task: Task) -> list[str]:
+    if pretrained.preparation is None:
+        return ["the file does not say how its images were prepared: compare spacing and normalisation yourself"]
+    warnings = differences(pretrained.preparation, task.preparation)
+    if pretrained.architecture is not None:
+        before, now = (_strides(side) for side in (pretrained.architecture, task.architecture))
+        if before and now and before != now:
+            warnings.append(f"the file's network strides by {before}, the task's by {now}")
+    return warnings
+
+
+def _strides(architecture: Architecture) -> str:
+    """Return the strides after the first stage, which has none, in words: ``1x2x2, 2x2x2``."""
+    strides = architecture.arguments.get("strides") or []
+    return ", ".join("x".join(map(str, side)) if isinstance(side, (list, tuple)) else str(side) for side in strides[1:])
+
+
+def _problem(pretrained: Pretrained, task: Task, matched: Match, refusals: list[str]) -> str:
+    share = matched.share(CARRIED, ADAPTED)
+    why = refusals[0] if refusals else _first_reason(matched)
+    more = f" (and {len(refusals) - 1} more like this)" if len(refusals) > 1 else ""
+    problem = (
+        f"{pretrained.path} does not fit {task.dataset}, {task.plans_name}, {task.configuration} as it is: {why}{more}."
+    )
+    if share == 0:
+        return f"{problem} No tensor of it can be made to fit. Pretrain for this task: {pretrain_command(task)}"
+    return (
+        f"{problem} Adapted, {share:.1%} of the network are taken over: {adapt_command(pretrained.path, task, matched)}"
+    )
+
+
+def _first_reason(matched: Match) -> str:
+    row = next(row for row in matched.rows if row.outcome not in (CARRIED, HEAD))
+    return f"{row.name}: {row.detail}"
+
+
+def verdict(briefing: Briefing, task: Task) -> str:
+    """Say in a sentence whether and how the weights can be used."""
+    share = briefing.share
+    if briefing.fits:
+        return f"fits: nnU-Net takes all of {task.dataset}'s network but the heads from this file as it is"
+    if briefing.code == FITS_NOT:
+        return "does not fit: nothing of this file can be taken over"
+    text = f"fits after adapting: {share:.1%} of the network are taken over"
+    return text if share >= _WORTH else f"{text}, which is little: most of it would still start from nothing"
+
+
+def next_command(briefing: Briefing, path: Path, task: Task) -> str:
+    """Return what to do with a file that was compared with a task."""
+    if briefing.code == FITS:
+        return fine_tune_command(path, task)
+    if briefing.code == FITS_ADAPTED:
+        return adapt_command(path, task, briefing.match)
+    return pretrain_command(task)
+
+
+def adapt_command(path: Path, task: Task, matched: Match) -> str:
+    """Return the command that adapts a file to a task as it was compared with it."""
+    scope = "" if matched.scope == "all" else f" --scope {matched.scope}"
+    channels = "" if matched.channels == "name" else f" --channels {matched.channels}"
+    return (
+        f"nnunet-volf weights adapt {shlex.quote(str(path))} -d {task.number} -p {task.plans_name} "
+        f"-c {task.configuration}{scope}{channels} -o {shlex.quote(str(adapted_name(path, task)))}"
+    )
+
+
+def pretrain_command(task: Task) -> str:
+    """Return the command that pretrains for a task."""
+    return f"nnunet-volf pretrain FOLDER --for {task.number} -p {task.plans_name} -c {task.configuration}"
+
+
+def adapted_name(path: Path, task: Task) -> Path:
+    """Return where an adapted file goes by default: beside the file, named after the task."""
+    number = f"for-{task.dataset.split('_')[0]}-{task.plans_name}-{task.configuration}"
+    return path.with_name(f"{path.stem}-{number}.pth")
+
+
+def fine_tune_command(path: Path, task: Task) -> str:
+    """Return the command that fine-tunes from a file that fits."""
+    return (
+        f"nnUNetv2_train {task.number} {task.configuration} 0 -p {task.plans_name} "
+        f"-tr nnUNetTrainerVolFFineTune -pretrained_weights {shlex.quote(str(path))}"
+    )
