@@ -68,11 +68,16 @@ def planned_dataset(dataset: str, plans_name: str = DEFAULT_PLANS) -> PlannedDat
     return PlannedDataset(folder.name, folder, read_plans(folder, plans_name))
 
 
+def plans_in(folder: Path) -> list[str]:
+    """Return the names of the plans of a preprocessed dataset."""
+    return sorted(path.stem for path in folder.glob("*.json") if "configurations" in path.read_text(encoding="utf-8"))
+
+
 def read_plans(folder: Path, plans_name: str) -> dict[str, Any]:
     """Read a plans file of a preprocessed dataset."""
     path = folder / f"{plans_name}.json"
     if not path.is_file():
-        there = sorted(p.stem for p in folder.glob("*.json") if "configurations" in p.read_text(encoding="utf-8"))
+        there = plans_in(folder)
         raise DataError(
             f"{path} does not exist. Plans of this dataset: {', '.join(there) or 'none'}. "
             f"Name one with -p, or plan first: {plan_command(folder.name)}."

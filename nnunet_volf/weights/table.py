@@ -38,8 +38,14 @@ def _module_line(module: str, rows: Sequence[Row]) -> tuple[str, ...]:
     if all(row.outcome == HEAD for row in rows):
         return (module, f"{parameters:,}", "", "", "", "", "new: they belong to the task")
     shares = [sum(row.parameters for row in rows if row.outcome == outcome) / parameters for outcome in OUTCOMES]
-    reasons = dict.fromkeys(row.detail for row in rows if row.detail and row.outcome in (ADAPTED, SKIPPED, MISSING))
-    return (module, f"{parameters:,}", *(_percent(share) for share in shares), _few(list(reasons)))
+    reasons = filter(None, (_main_reason(rows, outcome) for outcome in (ADAPTED, SKIPPED, MISSING)))
+    return (module, f"{parameters:,}", *(_percent(share) for share in shares), "; ".join(reasons))
+
+
+def _main_reason(rows: Sequence[Row], outcome: str) -> str:
+    """Return why the largest tensor of a module has an outcome; the others follow from it, or ``-v`` shows them."""
+    having = [row for row in rows if row.outcome == outcome]
+    return max(having, key=lambda row: row.parameters).detail if having else ""
 
 
 def tensor_table(match: Match) -> str:
@@ -48,10 +54,6 @@ def tensor_table(match: Match) -> str:
     body = [(row.name, " x ".join(map(str, row.shape)) or "1", row.outcome, row.detail) for row in match.rows]
     left = [(name, "", "left", "the network has no place for it") for name in match.left]
     return _columns([header, *body, *left])
-
-
-def _few(reasons: Sequence[str]) -> str:
-    return "; ".join(reasons[:2]) + (f"; and {len(reasons) - 2} more" if len(reasons) > 2 else "")
 
 
 def _percent(share: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from nnunet_volf.datasets import PREPROCESSED, find_dataset
 from nnunet_volf.files import read_json
-from nnunet_volf.plans import planned_dataset
+from nnunet_volf.plans import planned_dataset, plans_in
 from nnunet_volf.weights.names import canonical
 from nnunet_volf.weights.pretrained import Architecture, Preparation
 
@@ -80,6 +81,14 @@ def task_of_dataset(dataset: str, plans_name: str, configuration: str) -> Task:
     planned = planned_dataset(dataset, plans_name)
     planned.configuration(configuration)  # says which there are
     return task_of_plans(planned.plans, configuration, read_json(planned.folder / "dataset.json"))
+
+
+def other_tasks(task: Task) -> Iterator[Task]:
+    """Return the same configuration as the dataset's other plans have it."""
+    for name in plans_in(find_dataset(task.dataset, PREPROCESSED)):
+        planned = planned_dataset(task.dataset, name)
+        if name != task.plans_name and task.configuration in planned.plans["configurations"]:
+            yield task_of_dataset(task.dataset, name, task.configuration)
 
 
 def task_of_trainer(trainer: Any) -> Task:
