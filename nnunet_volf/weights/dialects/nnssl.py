@@ -51,7 +51,10 @@ def recognises(content: Any) -> bool:
     """Say whether a file has nnssl's layout; its first releases wrote no adaptation plan."""
     if not isinstance(content, Mapping) or not isinstance(content.get("network_weights"), Mapping):
         return False
-    return isinstance(content.get(PLAN_KEY), Mapping) or "pretrain_json" in _mapping(content.get("init_args"))
+    init = _mapping(content.get("init_args"))
+    if "plans" in init:  # our own export for nnU-Net's route, which says more than its adaptation plan does
+        return False
+    return isinstance(content.get(PLAN_KEY), Mapping) or "pretrain_json" in init
 
 
 def read(opened: Opened) -> Pretrained:

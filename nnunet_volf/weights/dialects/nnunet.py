@@ -73,7 +73,7 @@ def understand(
 
 
 def _files_beside(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the plans that nnU-Net writes beside the folds of a training, and the configuration in the folder's name."""
+    """Return the plans that nnU-Net writes beside the folds of a training; the folder is named after them."""
     for folder in (path.parent, path.parent.parent):
         if (folder / "plans.json").is_file():
             found: dict[str, Any] = {
