@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def plans_of(
     dimensions: int = 3,
     convolutions: int = 1,
     name: str = "Dataset007_Liver",
+    plans_name: str = "nnUNetPlans",
     channels: int = 1,
     **changes: Any,
 ) -> dict[str, Any]:
@@ -64,7 +66,8 @@ def plans_of(
     }
     return {
         "dataset_name": name,
-        "plans_name": "nnUNetPlans",
+        "plans_name": plans_name,
+        "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {},
         "configurations": {"3d_fullres" if dimensions == 3 else "2d": configuration},
     }
@@ -73,9 +76,17 @@ def plans_of(
 def task_of(*, channels: Sequence[str] = ("MRI",), labels: Sequence[str] = ("organ",), **plan: Any) -> Task:
     """Return the task of such plans for a dataset with these channels and labels."""
     plans = plans_of(channels=len(channels), **plan)
-    numbered = {name: number for number, name in enumerate(("background", *labels))}
-    described = {"channel_names": {str(i): name for i, name in enumerate(channels)}, "labels": numbered}
-    return task_of_plans(plans, next(iter(plans["configurations"])), described)
+    return task_of_plans(plans, next(iter(plans["configurations"])), described(channels, labels))
+
+
+def described(channels: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+    """Return the description of a dataset."""
+    return {
+        "channel_names": {str(number): name for number, name in enumerate(channels)},
+        "labels": {name: number for number, name in enumerate(("background", *labels))},
+        "numTraining": 1,
+        "file_ending": ".nii.gz",
+    }
 
 
 def weights_from(task: Task, seed: int = 1, path: str = "weights.pth") -> Pretrained:
@@ -99,3 +110,34 @@ def random_tensors(task: Task, seed: int = 1) -> dict[str, torch.Tensor]:
     network = task.network()
     network.load_state_dict({name: one[next(iter(canonical({name: 0})))] for name in network.state_dict()})
     return dict(network.state_dict())
+
+
+def write_planned(
+    preprocessed: Path, *, channels: Sequence[str] = ("MRI",), labels: Sequence[str] = ("organ",), **plan: Any
+) -> None:
+    """Write what planning leaves of a dataset: a description, and plans under their name beside what is there."""
+    plans = plans_of(channels=len(channels), **plan)
+    folder = preprocessed / plans["dataset_name"]
+    folder.mkdir(exist_ok=True)
+    (folder / "dataset.json").write_text(json.dumps(described(channels, labels)), encoding="utf-8")
+    (folder / f"{plans['plans_name']}.json").write_text(json.dumps(plans), encoding="utf-8")
+
+
+def write_checkpoint(
+    path: Path, *, channels: Sequence[str] = ("MRI",), labels: Sequence[str] = ("a", "b"), **plan: Any
+) -> Path:
+    """Write what matters of one of nnU-Net's checkpoints, with random weights."""
+    plans = plans_of(channels=len(channels), **plan)
+    configuration = next(iter(plans["configurations"]))
+    task = task_of_plans(plans, configuration, described(channels, labels))
+    init = {"plans": plans, "configuration": configuration, "fold": 0, "dataset_json": described(channels, labels)}
+    torch.save(
+        {
+            "network_weights": random_tensors(task),
+            "init_args": init,
+            "trainer_name": "nnUNetTrainer",
+            "current_epoch": 5,
+        },
+        path,
+    )
+    return path

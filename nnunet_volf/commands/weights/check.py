@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the comparison, the verdict, and the next command."""
-    from nnunet_volf.weights.briefing import brief, next_command, verdict
+    from nnunet_volf.weights.briefing import brief, fine_tune_command, next_command, verdict
     from nnunet_volf.weights.dialects import read_pretrained
     from nnunet_volf.weights.table import module_table, tensor_table
     from nnunet_volf.weights.target import other_tasks, task_of_dataset
@@ -45,6 +45,6 @@ def run(args: argparse.Namespace) -> int:
     if briefing.code != FITS:
         for other in other_tasks(task):
             if brief(pretrained, other, args.scope, args.channels).fits:
-                print(f"it fits as it is with -p {other.plans_name}")
+                print(f"it fits as it is with -p {other.plans_name}: {fine_tune_command(args.file, other)}")
     print(f"\nnext: {next_command(briefing, args.file, task)}")
     return briefing.code
