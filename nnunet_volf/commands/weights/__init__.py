@@ -9,7 +9,7 @@ from nnunet_volf.commands import declare
 NAME = "weights"
 HELP = "Look into pretrained weights, compare them with a task, adapt, export and import them"
 
-ACTIONS = ("check",)
+ACTIONS = ("check", "plan", "export")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
