@@ -90,13 +90,17 @@ def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(function).parameters)
 
 
-def our_trainer() -> type:
-    trainer: type = recursive_find_trainer_class_by_name("nnUNetTrainerVolF")
+TRAINERS = ("nnUNetTrainerVolF", "nnUNetTrainerVolFFineTune")
+
+
+def our_trainer(name: str) -> type:
+    trainer: type = recursive_find_trainer_class_by_name(name)
     return trainer
 
 
 def test_the_table_lists_exactly_the_methods_that_we_override() -> None:
-    ours = [cls for cls in our_trainer().__mro__ if cls.__name__ in ("nnUNetTrainerVolF", "DurableTraining")]
+    classes = {cls for name in TRAINERS for cls in our_trainer(name).__mro__}
+    ours = [cls for cls in classes if cls.__name__ in (*TRAINERS, "DurableTraining")]
     names = {name for cls in ours for name in vars(cls) if callable(getattr(cls, name))}
     inherited = {name for name in names if name in vars(nnUNetTrainer)}
     assert inherited == OVERRIDDEN.keys()
@@ -107,14 +111,15 @@ def test_an_overridden_method_still_has_the_signature_that_we_override(name: str
     upstream = parameters(getattr(nnUNetTrainer, name))[1:]
     assert upstream == OVERRIDDEN[name], (
         f"nnU-Net changed nnUNetTrainer.{name}: it takes {upstream}, and our override was written for "
-        f"{OVERRIDDEN[name]}. Read what changed, follow it in nnunet_volf/durable.py or "
-        "trainers/nnUNetTrainerVolF.py, then change this table."
+        f"{OVERRIDDEN[name]}. Read what changed, follow it in nnunet_volf/durable.py and trainers/, then change this "
+        "table."
     )
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
 @pytest.mark.parametrize("name", sorted(OVERRIDDEN))
-def test_our_override_takes_the_same_parameters(name: str) -> None:
-    assert parameters(getattr(our_trainer(), name))[1:] == OVERRIDDEN[name]
+def test_our_override_takes_the_same_parameters(trainer: str, name: str) -> None:
+    assert parameters(getattr(our_trainer(trainer), name))[1:] == OVERRIDDEN[name]
 
 
 @pytest.mark.parametrize("function", CALLED, ids=lambda f: f.__qualname__)

@@ -14,6 +14,7 @@ import torch
 
 DATASET = "Dataset901_Phantom"
 TRAINER = "nnUNetTrainerVolF"
+FINE_TUNER = "nnUNetTrainerVolFFineTune"
 
 
 def build_phantom_dataset(raw: Path) -> None:
@@ -68,6 +69,19 @@ def with_settings(name: str = "Test", configuration: str = "3d_fullres", **setti
         plans["configurations"][configuration]["volf"] = {**defaults, **settings}
 
     change_plans(change, target=name)
+    return name
+
+
+def with_fine_tuning(
+    name: str = "Fine", configuration: str = "3d_fullres", source: str = "nnUNetPlans", **settings: Any
+) -> str:
+    """Write plans with these settings for fine-tuning and return their name."""
+    defaults = {"epochs": 2, "iterations": 3, "save_every_epochs": 1}
+
+    def change(plans: dict[str, Any]) -> None:
+        plans["configurations"][configuration]["volf_finetune"] = {**defaults, **settings}
+
+    change_plans(change, source=source, target=name)
     return name
 
 

@@ -1,0 +1,63 @@
+"""What a training started from: whether weights were loaded at all, which, and how to say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunet_volf.weights.pretrained import Pretrained
+
+SCRATCH = (
+    "No pretrained weights: this is the scratch arm, with the same schedule and everything else as with them. "
+    "Name a file with -pretrained_weights to fine-tune."
+)
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Return the network inside distributed training and torch.compile, as nnU-Net unwraps it to load weights."""
+    inner: nn.Module = network.module if isinstance(network, DistributedDataParallel) else network
+    return inner._orig_mod if isinstance(inner, OptimizedModule) else inner
+
+
+class LoadingWatch:
+    """Notes whether weights are loaded into a network, whoever does it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.happened = False
+        inner: Any = unwrapped(network)  # torch has no types for this hook
+        self._hook = inner.register_load_state_dict_post_hook(self._note)
+
+    def _note(self, _module: nn.Module, _keys: object) -> None:
+        self.happened = True
+
+    def stop(self) -> bool:
+        """Watch no longer, and say whether weights were loaded."""
+        self._hook.remove()
+        return self.happened
+
+
+def record(path: Path | None, pretrained: Pretrained | None) -> dict[str, Any]:
+    """Return what a checkpoint keeps about the weights that its training started from; unknown things are left out."""
+    about: dict[str, Any] = {"file": path.name if path else None}
+    if pretrained is not None:
+        about |= {
+            "kind": pretrained.kind,
+            "trainer": pretrained.trainer,
+            "method": pretrained.method,
+            "dataset": pretrained.dataset,
+            "content": pretrained.data.get("content"),
+        }
+    return {name: value for name, value in about.items() if value is not None}
+
+
+def describe(started_from: Mapping[str, Any] | None) -> str:
+    """Say in one line what a resumed training once started from."""
+    if started_from is None:
+        return "It started without pretrained weights, as a scratch arm."
+    known = ", ".join(f"{name} {value}" for name, value in started_from.items())
+    return f"It started from pretrained weights: {known or 'from a file that is not known'}."

@@ -1,0 +1,137 @@
+"""Where each layer sits, and which layers learn together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from torch import nn
+
+from nnunet_volf.errors import TrainingError
+from nnunet_volf.finetune_settings import FineTuneSettings
+from nnunet_volf.parameter_groups import Layer, group_parameters, place_layers
+
+
+def unet(kind: type[nn.Module] = PlainConvUNet, stages: int = 3) -> nn.Module:
+    depth = "n_blocks_per_stage" if kind is ResidualEncoderUNet else "n_conv_per_stage"
+    return kind(
+        input_channels=1,
+        n_stages=stages,
+        features_per_stage=[2] * stages,
+        conv_op=nn.Conv2d,
+        kernel_sizes=3,
+        strides=[1] + [2] * (stages - 1),
+        num_classes=3,
+        n_conv_per_stage_decoder=[1] * (stages - 1),
+        conv_bias=True,
+        norm_op=nn.InstanceNorm2d,
+        norm_op_kwargs={"affine": True},
+        nonlin=nn.LeakyReLU,
+        deep_supervision=True,
+        **{depth: [1] * stages},
+    )
+
+
+def groups(net: nn.Module, **values: Any) -> Any:
+    return group_parameters(net.named_parameters(), FineTuneSettings.from_mapping(values))
+
+
+PLACES = {
+    "decoder.seg_layers.1.weight": Layer("heads", 0),
+    "decoder.seg_layers.0.weight": Layer("heads", 0),
+    "decoder.stages.1.convs.0.conv.weight": Layer("decoder", 1),
+    "decoder.transpconvs.1.weight": Layer("decoder", 1),
+    "decoder.stages.0.convs.0.conv.weight": Layer("decoder", 2),
+    "decoder.transpconvs.0.bias": Layer("decoder", 2),
+}
+PLAIN = {
+    "encoder.stages.2.0.convs.0.conv.weight": Layer("encoder", 3),
+    "encoder.stages.1.0.convs.0.conv.weight": Layer("encoder", 4),
+    "encoder.stages.0.0.convs.0.norm.weight": Layer("encoder", 5),
+}
+RESIDUAL = {
+    "encoder.stages.2.blocks.0.conv1.conv.weight": Layer("encoder", 3),
+    "encoder.stages.1.blocks.0.conv2.norm.bias": Layer("encoder", 4),
+    "encoder.stages.0.blocks.0.conv1.conv.weight": Layer("encoder", 5),
+    "encoder.stem.convs.0.conv.weight": Layer("encoder", 6),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [(PlainConvUNet, PLACES | PLAIN), (ResidualEncoderUNet, PLACES | RESIDUAL)]
+)
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+def test_layers_are_farther_from_the_output_the_nearer_they_are_to_the_image(
+    kind: type[nn.Module], expected: dict[str, Layer], prefix: str
+) -> None:
+    names = [f"{prefix}{name}" for name, _ in unet(kind).named_parameters()]
+    found = place_layers(names)
+    assert found.keys() == set(names)
+    assert {name: found[prefix + name] for name in expected} == expected
+
+
+def test_a_decoder_of_more_than_ten_stages_is_counted_in_numbers_not_in_text() -> None:
+    found = place_layers([f"decoder.stages.{stage}.x.weight" for stage in range(12)])
+    assert [layer.distance for layer in found.values()] == list(range(12, 0, -1))
+
+
+@pytest.mark.parametrize("kind", [PlainConvUNet, ResidualEncoderUNet])
+@pytest.mark.parametrize("first", ["none", "heads", "decoder"])
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_every_parameter_is_in_exactly_one_group_and_the_heads_are_in_the_first(
+    kind: type[nn.Module], first: str, layer_decay: float
+) -> None:
+    net = unet(kind, stages=4)
+    made = groups(net, first=first, layer_decay=layer_decay)
+    members = [id(parameter) for group in made for parameter in group.parameters]
+    assert len(members) == len(set(members))
+    assert set(members) == {id(parameter) for parameter in net.parameters()}
+    assert made[0].scale == 1
+    assert made[0].first
+    assert {id(p) for name, p in net.named_parameters() if "seg_layers" in name} <= {id(p) for p in made[0].parameters}
+
+
+def test_without_a_first_part_and_layer_decay_there_is_one_group_in_the_networks_own_order() -> None:
+    net = unet()
+    (only,) = groups(net)
+    assert [id(p) for p in only.parameters] == [id(p) for p in net.parameters()]
+    assert (only.scale, only.first) == (1.0, True)
+
+
+@pytest.mark.parametrize(("first", "waiting"), [("heads", ("encoder.", "decoder.")), ("decoder", ("encoder.",))])
+def test_all_but_the_first_part_waits(first: str, waiting: tuple[str, ...]) -> None:
+    net = unet(ResidualEncoderUNet)
+    trained, waits = groups(net, first=first)
+    assert (trained.first, waits.first) == (True, False)
+    expected = {id(p) for name, p in net.named_parameters() if name.startswith(waiting) and "seg_layers" not in name}
+    assert {id(p) for p in waits.parameters} == expected
+
+
+def test_the_scale_falls_with_the_distance() -> None:
+    made = groups(unet(ResidualEncoderUNet), layer_decay=0.5)
+    assert [group.scale for group in made] == [0.5**distance for distance in range(7)]
+    assert all(group.first for group in made)
+
+
+class Other(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.eva = nn.Linear(1, 1)
+
+
+def test_a_network_without_such_stages_trains_as_one_group_and_refuses_more() -> None:
+    (only,) = groups(Other())
+    assert len(only.parameters) == 2
+    with pytest.raises(TrainingError, match=r"this one has 'eva.weight' \(2 such parameters\). Set first=none"):
+        groups(Other(), first="heads")
+
+
+def test_wrapped_by_torch_compile_the_groups_are_the_same() -> None:
+    net = unet()
+    compiled = torch.compile(net)
+    plain, wrapped = (groups(n, first="decoder", layer_decay=0.9) for n in (net, compiled))
+    assert [(g.scale, g.first, len(g.parameters)) for g in plain] == [
+        (g.scale, g.first, len(g.parameters)) for g in wrapped
+    ]
