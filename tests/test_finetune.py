@@ -16,9 +16,9 @@ from conftest import NnUNetFolders
 from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from training import DATASET, FINE_TUNER, change_plans, make_trainer, weights_of, with_fine_tuning
+from training import DATASET, FINE_TUNER, change_plans, make_trainer, weights_of, with_fine_tuning, with_settings
 
-from nnunet_volf.errors import SettingsError, TrainingError
+from nnunet_volf.errors import SettingsError, TrainingError, WeightsError
 from nnunet_volf.optimizers import make_optimizer
 from nnunet_volf.training_files import EXIT_REQUEUE
 
@@ -118,6 +118,44 @@ def test_the_weights_that_were_loaded_are_trained_and_named_in_log_and_checkpoin
     assert all(torch.allclose(w, torch.tensor(0.01)) for name, w in weights.items() if "seg_layers" not in name)
     kept = torch.load(folder_of(phantoms, plans) / FINAL, weights_only=True)["nnunet_volf"]
     assert kept["started_from"]["file"] == "pretrained.pth"
+    assert "WARNING: the file does not say how its images were prepared" in log_of(folder_of(phantoms, plans))
+
+
+def test_weights_of_our_pretraining_are_described_and_warned_about_in_numbers(
+    phantoms: NnUNetFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretraining = make_trainer(with_settings("Pre", epochs=1, iterations=1))
+    pretraining.run_training()
+    file = Path(pretraining.output_folder) / FINAL
+
+    def coarser(plans: dict[str, Any]) -> None:
+        plans["configurations"]["3d_fullres"]["spacing"] = [3.0, 1.0, 1.0]
+
+    change_plans(coarser, target="Coarse")
+    plans = with_fine_tuning(epochs=1, iterations=1, source="Coarse")
+    as_command(monkeypatch, "-p", plans, "-tr", FINE_TUNER, "-pretrained_weights", str(file))
+    run(loaded(fine_tuner(plans), file))
+    log = log_of(folder_of(phantoms, plans))
+    assert f"loaded from {file}.\n  {FINAL}: nnunet-volf, volume fusion, nnUNetTrainerVolF\n" in log
+    assert "WARNING: pretrained at 1 x 1 x 1 mm, the task is at 3 x 1 x 1 mm" in log
+    kept = torch.load(folder_of(phantoms, plans) / FINAL, weights_only=True)["nnunet_volf"]["started_from"]
+    assert (kept["method"], kept["trainer"], kept["dataset"]) == ("volume fusion", "nnUNetTrainerVolF", DATASET)
+
+
+def test_weights_that_do_not_fit_are_refused_with_the_command_that_adapts_them(
+    phantoms: NnUNetFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = pretrained_file(tmp_path, with_fine_tuning())
+
+    def thinner(plans: dict[str, Any]) -> None:
+        plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["kernel_sizes"][0] = [1, 3, 3]
+
+    change_plans(thinner, target="Thinner")
+    plans = with_fine_tuning(source="Thinner")
+    as_command(monkeypatch, "-p", plans, "-tr", FINE_TUNER, "-pretrained_weights", str(file))
+    trainer = fine_tuner(plans)
+    with pytest.raises(WeightsError, match=rf"does not fit .*nnunet-volf weights adapt .* -d 901 -p {plans} "):
+        trainer.initialize()
 
 
 def test_weights_of_a_file_that_nobody_names_are_noticed_all_the_same(phantoms: NnUNetFolders, tmp_path: Path) -> None:
@@ -129,10 +167,13 @@ def test_weights_of_a_file_that_nobody_names_are_noticed_all_the_same(phantoms: 
     assert torch.load(folder_of(phantoms, plans) / FINAL, weights_only=True)["nnunet_volf"]["started_from"] == {}
 
 
-def test_a_file_that_was_named_but_not_loaded_stops_before_the_first_step(phantoms: NnUNetFolders) -> None:
-    trainer = fine_tuner(with_fine_tuning())
-    trainer.pretrained_weights = Path("named.pth")
-    with pytest.raises(TrainingError, match=r"named\.pth was named, but nothing was loaded"):
+def test_a_file_that_was_named_but_not_loaded_stops_before_the_first_step(
+    phantoms: NnUNetFolders, tmp_path: Path
+) -> None:
+    plans = with_fine_tuning()
+    trainer = fine_tuner(plans)
+    trainer.pretrained_weights = pretrained_file(tmp_path, plans)
+    with pytest.raises(TrainingError, match=r"pretrained\.pth was named, but nothing was loaded"):
         trainer.run_training()
 
 

@@ -20,6 +20,7 @@ from nnunet_volf.resumed import describe_changes, setting_changes
 from nnunet_volf.training_files import FINAL, LATEST
 from nnunet_volf.weights import origin
 from nnunet_volf.weights.asked import asked
+from nnunet_volf.weights.target import task_of_trainer
 
 
 class nnUNetTrainerVolFFineTune(DurableTraining, nnUNetTrainer):
@@ -48,15 +49,18 @@ class nnUNetTrainerVolFFineTune(DurableTraining, nnUNetTrainer):
         self.save_every_minutes = self.settings.save_every_minutes
         self.nonfinite_limit = self.settings.nonfinite_limit
         self.pretrained_weights: Path | None = None  # the file, where the caller knows it and nnU-Net does not say
+        self.start = origin.Start({})
         self.started_from: dict[str, Any] | None = None
         self.resumed = False
         self.loading: origin.LoadingWatch | None = None
 
     def initialize(self) -> None:
-        """Find out which weights will be loaded, and watch whether they are."""
+        """Find out which weights will be loaded and whether they fit, and watch that they are."""
         if self.pretrained_weights is None:
             self.pretrained_weights = asked(sys.argv).weights
         super().initialize()
+        if self.pretrained_weights is not None:  # before nnU-Net, whose own refusal is a bare assertion
+            self.start = origin.look_before_loading(self.pretrained_weights, task_of_trainer(self))
         self.loading = origin.LoadingWatch(self.network)
 
     def configure_optimizers(self) -> tuple[Any, Any]:
@@ -86,9 +90,11 @@ class nnUNetTrainerVolFFineTune(DurableTraining, nnUNetTrainer):
                 )
 
     def _begin_from_weights(self) -> None:
-        self.started_from = origin.record(self.pretrained_weights, None)
+        self.started_from = self.start.record
         name = self.pretrained_weights or "a file that nnU-Net does not name"
-        self.print_to_log_file(f"Pretrained weights were loaded from {name}.")
+        self.print_to_log_file("\n  ".join([f"Pretrained weights were loaded from {name}.", *self.start.lines]))
+        for warning in self.start.warnings:
+            self.print_to_log_file(f"WARNING: {warning}")
         # Without a checkpoint `--c` starts a new training, and nnU-Net takes no pretrained weights together with it.
         self.epoch_outputs = []  # within epoch 0, of which no step is done
         self.save_checkpoint(str(Path(self.output_folder) / LATEST))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ from torch import nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_volf.weights.pretrained import Pretrained
+from nnunet_volf.errors import WeightsError
+from nnunet_volf.weights.briefing import brief
+from nnunet_volf.weights.dialects import read_pretrained
+from nnunet_volf.weights.target import Task
 
 SCRATCH = (
     "No pretrained weights: this is the scratch arm, with the same schedule and everything else as with them. "
@@ -41,18 +45,31 @@ class LoadingWatch:
         return self.happened
 
 
-def record(path: Path | None, pretrained: Pretrained | None) -> dict[str, Any]:
-    """Return what a checkpoint keeps about the weights that its training started from; unknown things are left out."""
-    about: dict[str, Any] = {"file": path.name if path else None}
-    if pretrained is not None:
-        about |= {
-            "kind": pretrained.kind,
-            "trainer": pretrained.trainer,
-            "method": pretrained.method,
-            "dataset": pretrained.dataset,
-            "content": pretrained.data.get("content"),
-        }
-    return {name: value for name, value in about.items() if value is not None}
+@dataclass(frozen=True)
+class Start:
+    """What is known about the weights that a training starts from."""
+
+    record: dict[str, Any]  # what its checkpoints keep
+    lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def look_before_loading(file: Path, task: Task) -> Start:
+    """Say what a file of weights is, or why nnU-Net cannot load it into a task's network and what to do."""
+    pretrained = read_pretrained(file)
+    briefing = brief(pretrained, task)
+    if not briefing.fits:
+        raise WeightsError(briefing.problem)
+    about = {
+        "file": file.name,
+        "kind": pretrained.kind,
+        "trainer": pretrained.trainer,
+        "method": pretrained.method,
+        "dataset": pretrained.dataset,
+        "content": pretrained.data.get("content"),
+    }
+    known = {name: value for name, value in about.items() if value is not None}
+    return Start(known, briefing.lines, briefing.warnings)
 
 
 def describe(started_from: Mapping[str, Any] | None) -> str:
@@ -60,4 +77,4 @@ def describe(started_from: Mapping[str, Any] | None) -> str:
     if started_from is None:
         return "It started without pretrained weights, as a scratch arm."
     known = ", ".join(f"{name} {value}" for name, value in started_from.items())
-    return f"It started from pretrained weights: {known or 'from a file that is not known'}."
+    return f"It started from pretrained weights: {known or 'a file that is not known'}."
