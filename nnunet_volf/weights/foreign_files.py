@@ -98,7 +98,7 @@ def _other_format(path: Path, start: bytes, size: int) -> str | None:
 
 
 def _stream_problem(path: Path, start: bytes) -> str | None:
-    if _STREAM in start[:16]:
+    if _STREAM in start[:24]:
         return None
     if start[257:262] == b"ustar":
         return _tar_problem(path)

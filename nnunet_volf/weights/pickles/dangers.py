@@ -16,12 +16,12 @@ _MODULES = _words(
     """
     os posix nt sys subprocess _posixsubprocess commands popen2 shutil pty platform signal ctypes _ctypes cffi winreg
     _winapi msvcrt socket _socket socketserver ssl asyncio urllib urllib2 http httplib ftplib smtplib xmlrpc requests
-    aiohttp webbrowser antigravity runpy importlib imp pkgutil zipimport site code codeop builtins __builtin__
+    aiohttp webbrowser antigravity runpy importlib imp pkgutil zipimport site code codeop builtins
     _frozen_importlib _frozen_importlib_external inspect types gc marshal pickle _pickle cPickle pickletools dill
-    cloudpickle joblib shelve copyreg copy_reg operator _operator functools timeit profile cProfile pdb bdb trace
-    doctest unittest threading _thread thread multiprocessing concurrent tempfile io _io codecs _codecs linecache fileinput
-    compileall py_compile pydoc atexit pip setuptools distutils ensurepip venv idlelib lib2to3 tkinter sqlite3 numexpr
-    IPython
+    cloudpickle joblib shelve copyreg operator _operator functools timeit profile cProfile pdb bdb trace
+    doctest unittest threading _thread thread multiprocessing concurrent tempfile io _io codecs _codecs linecache
+    fileinput compileall py_compile pydoc atexit pip setuptools distutils ensurepip venv idlelib lib2to3 tkinter
+    sqlite3 numexpr IPython
     """
 )
 
@@ -39,9 +39,8 @@ _NAMES = _words(
 # In those modules: classes that hold data.
 _HARMLESS = _words(
     """
-    builtins.object builtins.int builtins.float builtins.str builtins.bool builtins.bytes builtins.slice builtins.range
-    builtins.type builtins.Exception __builtin__.object __builtin__.int __builtin__.long __builtin__.float
-    __builtin__.str __builtin__.unicode __builtin__.bool __builtin__.slice types.SimpleNamespace functools.partial
+    builtins.slice builtins.range builtins.type builtins.Exception types.SimpleNamespace
+    functools.partial
     """
 )
 

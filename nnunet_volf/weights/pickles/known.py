@@ -130,9 +130,15 @@ KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "defaultdict"): Known(_without_factory, plain=False),
     ("collections", "Counter"): Known(_dictionary, plain=False),
     ("_codecs", "encode"): Known(numpy_values.raw, plain=False),
-    **_names(("copyreg", "copy_reg"), {"_reconstructor": Known(_of_protocol_1, plain=False)}),
+    ("copyreg", "_reconstructor"): Known(_of_protocol_1, plain=False),
+    **_names(  # as the factory of a defaultdict, or the type of a setting
+        ("builtins",),
+        dict.fromkeys(
+            ("object", "int", "long", "float", "str", "unicode", "bool", "bytes"), Known(_first, plain=False)
+        ),
+    ),
     **_names(
-        ("builtins", "__builtin__"),
+        ("builtins",),
         {
             "set": Known(set, plain=False),
             "frozenset": Known(frozenset, plain=False),

@@ -50,6 +50,7 @@ class Machine:
         """Return what a name stands for: an entry of the table, or a placeholder."""
         if not (isinstance(module, str) and isinstance(name, str)):
             raise TypeError("a name that is no text")
+        module = _RENAMED.get(module, module)
         known = KNOWN.get((module, name))
         if known is None:
             if runs_code(module, name):
@@ -196,9 +197,12 @@ class Machine:
         self._stack.append(self._storage(*self._pop(1)))
 
 
+# Protocol 2 and those before have the names of Python 2.
+_RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg", "cPickle": "pickle", "commands": "subprocess"}
+
 _WITH_THEIR_VALUE = """
     INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE
-    SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8
+    SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8
 """
 _CONSTANTS = frozenset(_WITH_THEIR_VALUE.split())
 
@@ -217,8 +221,8 @@ def _tuple_of(number: int) -> Callable[[Machine, Any], None]:
     return push
 
 
-# Left out: EXT1, EXT2 and EXT4 (a table of names outside the file), PERSID (ids as text), NEXT_BUFFER, READONLY_BUFFER
-# and BYTEARRAY8 (memory outside the pickle, or allocated before its size is known to be there).
+# Left out: EXT1, EXT2 and EXT4 (a table of names outside the file), PERSID (ids as text), NEXT_BUFFER and
+# READONLY_BUFFER (memory outside the pickle).
 _ACTIONS: dict[str, Callable[[Machine, Any], None]] = {
     "PROTO": Machine._protocol,
     "FRAME": Machine._nothing,

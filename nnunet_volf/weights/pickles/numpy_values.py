@@ -37,13 +37,14 @@ def fill_array(array: np.ndarray[Any, Any], state: Any) -> None:
     """Give an array its shape, type and values in place, so that all who refer to it have them."""
     shape, kind, in_fortran_order, data = state[-4:]
     values: tuple[Any, ...] = (1, _shape(shape), kind.dtype(), bool(in_fortran_order), raw(data))
-    array.__setstate__(values)  # type: ignore[arg-type]
+    array.__setstate__(values)
 
 
 def array_over(data: Any, kind: NumpyType, shape: Any, order: Any) -> np.ndarray[Any, Any]:
     """Return an array as protocol 5 describes it."""
     array: np.ndarray[Any, Any] = np.frombuffer(raw(bytes(data)), dtype=kind.dtype())
-    return array.reshape(_shape(shape), order="F" if order == "F" else "C").copy()
+    shaped: np.ndarray[Any, Any] = array.reshape(_shape(shape), order="F" if order == "F" else "C")
+    return np.array(shaped)
 
 
 def raw(text: Any, encoding: str = "latin1") -> bytes:

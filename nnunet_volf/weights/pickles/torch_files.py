@@ -70,7 +70,10 @@ def read_stream(path: Path) -> tuple[Any, Machine]:
         system = machine.load(file)
         _check_byte_order(bool(system["little_endian"]))
         content = machine.load(file)
-        for key in machine.load(file):
+        keys = machine.load(file)
+        if sorted(keys) != sorted(known):
+            raise ValueError(f"the memory of {len(keys)} tensors in the place of that of {len(known)}")
+        for key in keys:
             (count,) = struct.unpack("<q", file.read(8))
             if count * element_sizes[key] != known[key].numel():
                 raise ValueError(f"{count} values in the place of {known[key].numel() // element_sizes[key]}")
