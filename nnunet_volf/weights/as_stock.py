@@ -67,8 +67,8 @@ def checkpoints_of(source: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     finished = {fold: path / FINAL for fold, path in folds.items() if (path / FINAL).is_file()}
     if not finished:
         raise WeightsError(
-            f"{source} has no finished fold, that is, no fold_*/{FINAL}. It has: {', '.join(folds) or 'no folds'}. Name "
-            "a checkpoint, or the folder of a training: nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION."
+            f"{source} has no finished fold, that is, no fold_*/{FINAL}. It has: {', '.join(folds) or 'no folds'}. "
+            "Name a checkpoint, or the folder of a training: nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION."
         )
     return finished, tuple(fold for fold in folds if fold not in finished)
 

@@ -173,8 +173,8 @@ def _versions(weights: Pretrained) -> dict[str, str]:
 
 
 def _terms(weights: Pretrained, terms: Terms) -> str:
-    cited = [terms.citation or f"The weights: {NOT_STATED}.", *VOLUME_FUSION, NNUNET]
-    cited += [citation for citation in weights.citations if citation not in cited]
+    own = terms.citation or f"The weights: {NOT_STATED}."
+    cited = dict.fromkeys([own, *VOLUME_FUSION, NNUNET, *weights.citations])
     listed = "\n".join(f"- {citation}" for citation in cited)
     return (
         f"## Licence and citation\n\nLicence of the weights: {terms.license or NOT_STATED}.\n"
