@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nnunet_volf.errors import WeightsError
 from nnunet_volf.weights.dialects import nnssl, nnunet, state_dict
+from nnunet_volf.weights.dialects.values import mapping
 from nnunet_volf.weights.pretrained import Pretrained
 from nnunet_volf.weights.reading import Opened, open_weights
 
@@ -29,6 +30,7 @@ class Dialect:
 
 
 DIALECTS = (
+    Dialect("nnunet-volf", nnunet.recognises_ours, nnunet.read),
     Dialect("nnssl", nnssl.recognises, nnssl.read),
     Dialect("nnU-Net", nnunet.recognises, nnunet.read),
     Dialect("state dict", state_dict.recognises, state_dict.read),
@@ -37,13 +39,17 @@ DIALECTS = (
 
 def read_pretrained(path: Path, trust: bool = False) -> Pretrained:
     """Read a file of weights, whoever wrote it; only with `trust` is code run that the file asks for."""
-    opened = open_weights(path, trust)
+    return read_opened(open_weights(path, trust))
+
+
+def read_opened(opened: Opened) -> Pretrained:
+    """Say what the content of a file is."""
     for dialect in DIALECTS:
         if dialect.recognises(opened.content):
             pretrained = dialect.read(opened)
             notes = (*_opening_notes(opened), *pretrained.notes)
             return replace(pretrained, stored=_stored(opened.content), notes=notes)
-    raise WeightsError(f"{path} holds no weights that are known here. It holds {outline(opened.content)}.")
+    raise WeightsError(f"{opened.path} holds no weights that are known here. It holds {outline(opened.content)}.")
 
 
 def outline(content: Any) -> str:
@@ -57,8 +63,7 @@ def outline(content: Any) -> str:
 
 def _stored(content: Any) -> dict[str, tuple[int, ...]]:
     weights = content.get("network_weights") if isinstance(content, dict) else None
-    found = weights.items() if isinstance(weights, dict) else ()
-    return {name: tuple(value.shape) for name, value in found if isinstance(value, Tensor)}
+    return {name: tuple(value.shape) for name, value in mapping(weights).items() if isinstance(value, Tensor)}
 
 
 def _opening_notes(opened: Opened) -> tuple[str, ...]:

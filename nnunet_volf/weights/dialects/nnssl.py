@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import Tensor
-
 from nnunet_volf.weights.dialects.tensors import tensors_of
+from nnunet_volf.weights.dialects.values import mapping, numbers, text, texts, whole
 from nnunet_volf.weights.pretrained import Architecture, Preparation, Pretrained
 from nnunet_volf.weights.reading import Opened
 
@@ -51,7 +50,7 @@ def recognises(content: Any) -> bool:
     """Say whether a file has nnssl's layout; its first releases wrote no adaptation plan."""
     if not isinstance(content, Mapping) or not isinstance(content.get("network_weights"), Mapping):
         return False
-    init = _mapping(content.get("init_args"))
+    init = mapping(content.get("init_args"))
     if "plans" in init:  # our own export for nnU-Net's route, which says more than its adaptation plan does
         return False
     return isinstance(content.get(PLAN_KEY), Mapping) or "pretrain_json" in init
@@ -60,15 +59,15 @@ def recognises(content: Any) -> bool:
 def read(opened: Opened) -> Pretrained:
     """Read a checkpoint, with the names that nnU-Net gives its tensors."""
     content = opened.content
-    plan, init = _mapping(content.get(PLAN_KEY)), _mapping(content.get("init_args"))
-    pretrain_plan = _mapping(plan.get("pretrain_plan")) or _mapping(init.get("plan"))
-    architecture, notes = _architecture(_mapping(plan.get("architecture_plans")))
+    plan, init = mapping(content.get(PLAN_KEY)), mapping(content.get("init_args"))
+    pretrain_plan = mapping(plan.get("pretrain_plan")) or mapping(init.get("plan"))
+    architecture, notes = _architecture(mapping(plan.get("architecture_plans")))
     renamed = _as_nnunet_names(content["network_weights"], plan, architecture)
     tensors, tensor_notes = tensors_of(opened.path, renamed)
-    configurations = _mapping(pretrain_plan.get("configurations"))
-    name = next(iter(configurations), init.get("configuration_name"))
-    preparation = _preparation(plan, _mapping(configurations.get(str(name))))
-    patch = plan.get("recommended_downstream_patchsize")
+    configurations = mapping(pretrain_plan.get("configurations"))
+    name = text(next(iter(configurations), init.get("configuration_name")))
+    preparation = _preparation(plan, mapping(configurations.get(name or "")))
+    patch = numbers(plan.get("recommended_downstream_patchsize"))
     if patch:
         notes += (f"Its authors recommend patches of {' x '.join(map(str, patch))} for fine-tuning.",)
     return Pretrained(
@@ -76,10 +75,10 @@ def read(opened: Opened) -> Pretrained:
         kind="nnssl",
         opened=opened.how,
         tensors=tensors,
-        trainer=content.get("trainer_name"),
-        dataset=pretrain_plan.get("dataset_name"),
+        trainer=text(content.get("trainer_name")),
+        dataset=text(pretrain_plan.get("dataset_name")),
         configuration=name,
-        epochs=content.get("current_epoch"),
+        epochs=whole(content.get("current_epoch")),
         preparation=preparation,
         architecture=architecture,
         citations=tuple(_citations(content.get("citations"))),
@@ -89,7 +88,7 @@ def read(opened: Opened) -> Pretrained:
 
 def _architecture(described: Mapping[str, Any]) -> tuple[Architecture | None, tuple[str, ...]]:
     """Return the network, where it is one that nnU-Net has."""
-    name, arguments = str(described.get("arch_class_name", "")), _mapping(described.get("arch_kwargs"))
+    name, arguments = str(described.get("arch_class_name", "")), mapping(described.get("arch_kwargs"))
     if name == "ResEncL":
         return _RES_ENC_L, ()
     for known in ("ResidualEncoderUNet", "PlainConvUNet"):
@@ -125,28 +124,19 @@ def _rename(name: str, places: list[tuple[str, str]]) -> str:
 def _preparation(plan: Mapping[str, Any], configuration: Mapping[str, Any]) -> Preparation | None:
     if not configuration:
         return None
-    channels = int(plan.get("pretrain_num_input_channels", 1))
-    schemes = tuple(configuration.get("normalization_schemes") or ())
+    channels = whole(plan.get("pretrain_num_input_channels")) or 1
+    schemes = texts(configuration.get("normalization_schemes"))
     return Preparation(
         channels=("unnamed",) * channels,
         normalization=schemes * channels if len(schemes) == 1 else schemes,
-        spacing=tuple(float(side) for side in _numbers(configuration.get("spacing"))),
-        patch=tuple(int(side) for side in _numbers(configuration.get("patch_size"))),
+        spacing=tuple(float(side) for side in numbers(configuration.get("spacing"))),
+        patch=tuple(int(side) for side in numbers(configuration.get("patch_size"))),
     )
-
-
-def _numbers(value: Any) -> list[float]:
-    listed = value.tolist() if isinstance(value, Tensor) else value
-    return list(listed) if isinstance(listed, (list, tuple)) else []
 
 
 def _citations(entries: Any) -> Iterator[str]:
     for entry in entries if isinstance(entries, (list, tuple)) else ():
         if isinstance(entry, Mapping):
-            yield from map(str, entry.get("apa_citations") or entry.get("bibtex_citations") or ())
-        elif isinstance(entry, str):
-            yield entry
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+            yield from texts(entry.get("apa_citations") or entry.get("bibtex_citations"))
+        else:
+            yield from texts([entry])

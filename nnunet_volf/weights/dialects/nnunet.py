@@ -14,8 +14,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_volf.durable import STATE_KEY
 from nnunet_volf.errors import WeightsError
 from nnunet_volf.weights.dialects.tensors import tensors_of
+from nnunet_volf.weights.dialects.values import mapping, text, texts, whole
 from nnunet_volf.weights.pretrained import Architecture, Preparation, Pretrained
 from nnunet_volf.weights.reading import Opened
+from nnunet_volf.weights.record import RECORD_KEY, with_record
 from nnunet_volf.weights.target import architecture_of, preparation_of
 
 
@@ -24,36 +26,43 @@ def recognises(content: Any) -> bool:
     return isinstance(content, Mapping) and isinstance(content.get("network_weights"), Mapping)
 
 
+def recognises_ours(content: Any) -> bool:
+    """Say whether a file is one of ours, whatever else it holds: an export for nnssl looks like nnssl's, too."""
+    return recognises(content) and isinstance(content.get(STATE_KEY), Mapping)
+
+
 def read(opened: Opened) -> Pretrained:
     """Read a checkpoint with what it says about its training."""
     content = opened.content
     tensors, notes = tensors_of(opened.path, content["network_weights"])
-    ours = _mapping(content.get(STATE_KEY))
-    init = _mapping(content.get("init_args"))
+    ours = mapping(content.get(STATE_KEY))
+    init = mapping(content.get("init_args"))
     if not init:
         init, beside = _files_beside(opened.path)
         notes = (*notes, *beside)
-    plans, configuration = _mapping(init.get("plans")), init.get("configuration")
-    preparation, architecture, problem = understand(plans, configuration, _mapping(init.get("dataset_json")))
-    return Pretrained(
+    plans, configuration = mapping(init.get("plans")), text(init.get("configuration"))
+    preparation, architecture, problem = understand(plans, configuration, mapping(init.get("dataset_json")))
+    pretrained = Pretrained(
         path=opened.path,
         kind="nnunet-volf" if ours else "nnU-Net",
         opened=opened.how,
         tensors=tensors,
-        trainer=content.get("trainer_name"),
-        method=ours.get("method"),
-        settings=_mapping(ours.get("settings")),
-        dataset=plans.get("dataset_name"),
+        trainer=text(content.get("trainer_name")),
+        method=text(ours.get("method")),
+        settings=mapping(ours.get("settings")),
+        dataset=text(plans.get("dataset_name")),
         configuration=configuration,
-        epochs=content.get("current_epoch"),
+        epochs=whole(content.get("current_epoch")),
         preparation=preparation,
         architecture=architecture,
         plans=plans or None,
-        data=_mapping(ours.get("data")),
-        versions=_mapping(ours.get("versions")),
-        citations=tuple(ours.get("citations", ())),
+        data=mapping(ours.get("data")),
+        versions=mapping(ours.get("versions")),
+        citations=texts(ours.get("citations")),
         notes=(*notes, *problem),
     )
+    record = mapping(ours.get(RECORD_KEY))
+    return with_record(pretrained, record) if record else pretrained
 
 
 def understand(
@@ -91,7 +100,3 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(f"{path} is not JSON ({error}). Repair it or move it away.") from error
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from nnunet_volf.weights.dialects.tensors import tensors_of
+from nnunet_volf.weights.dialects.values import mapping
+from nnunet_volf.weights.pickles.inert import Inert
 from nnunet_volf.weights.pretrained import Pretrained
 from nnunet_volf.weights.reading import Opened
 
@@ -41,6 +43,8 @@ def read(opened: Opened) -> Pretrained:
 
 def _places(content: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
     """Return every dictionary that holds tensors directly, with the keys that lead to it."""
+    if isinstance(content, Inert):  # a network saved whole, or a dictionary of a type that is not known
+        content = dict(_module_tensors(content)) or content.entries
     if not isinstance(content, Mapping) or len(key) > _DEEPEST:
         return
     if any(isinstance(value, Tensor) and isinstance(name, str) for name, value in content.items()):
@@ -48,6 +52,17 @@ def _places(content: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
     for name, value in content.items():
         if isinstance(name, str) and not any(part in name.lower() for part in _NOT_THE_NETWORK):
             yield from _places(value, (*key, name))
+
+
+def _module_tensors(module: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Return the tensors of a network that was saved as an object, as its ``state_dict`` would have."""
+    state = module.state if isinstance(module, Inert) and isinstance(module.state, Mapping) else {}
+    for kind in ("_parameters", "_buffers"):
+        for own, value in mapping(state.get(kind)).items():
+            if isinstance(value, Tensor):
+                yield f"{name}{own}", value
+    for child, inner in mapping(state.get("_modules")).items():
+        yield from _module_tensors(inner, f"{name}{child}.")
 
 
 def _rank(key: tuple[str, ...], weights: Mapping[str, Any]) -> tuple[int, int]:

@@ -35,13 +35,14 @@ def tensors_of(path: Path, weights: Mapping[Any, Any]) -> tuple[dict[str, Tensor
 
 def strip_prefixes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Remove what wrappers put before the names, in any nesting, and say what was removed."""
-    names = {name: name.replace(_COMPILED, ".") for name in tensors}  # stored name -> name so far
+    names = {name: name for name in tensors}  # stored name -> name so far
     removed, left = "", ""
     while prefix := next((p for p in PREFIXES if _wraps(p, names)), None):
         kept = [name for name in names.values() if not name.startswith(prefix)]
         names = {stored: name.removeprefix(prefix) for stored, name in names.items()}
         removed += prefix
         left = f", but for {len(kept)} that had none (the first is {kept[0]})" if kept else left
+    names = {stored: name.replace(_COMPILED, ".") for stored, name in names.items()}  # a part that was compiled
     if _is_bare_encoder(names):
         names = {stored: f"encoder.{name}" for stored, name in names.items()}
         notes = ["These are the weights of an encoder alone; its names were given the prefix 'encoder.'."]
@@ -71,12 +72,19 @@ def _is_bare_encoder(names: Mapping[str, str]) -> bool:
 
 
 def _check(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    odd = [name for name in tensors if not isinstance(name, str)]
+    odd = [name for name in tensors if not isinstance(name, str) or not name.isprintable()]
     if odd:
-        raise WeightsError(f"{path} names its tensors by {type(odd[0]).__name__}, not by text: {odd[0]!r}.")
-    other = [name for name, tensor in tensors.items() if tensor.layout != torch.strided or tensor.is_quantized]
+        raise WeightsError(f"{path} has a tensor whose name is no text that can be shown: {odd[0]!r}.")
+    other = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta
+    ]
     if other:
-        raise WeightsError(f"{path} holds {len(other)} sparse or quantized tensors, the first is {other[0]}.")
+        raise WeightsError(
+            f"{path} holds {len(other)} tensors without plain values (sparse, quantized or meta), the first is "
+            f"{other[0]}. Ask its authors for dense ones."
+        )
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise WeightsError(

@@ -53,10 +53,11 @@ class Machine:
         module = _RENAMED.get(module, module)
         known = KNOWN.get((module, name))
         if known is None:
+            shown = "".join(letter if letter.isprintable() else "?" for letter in f"{module}.{name}")
             if runs_code(module, name):
-                raise RunsCode(f"{module}.{name}")
-            self.ignored.add(f"{module}.{name}")
-            return InertType(f"{module}.{name}")
+                raise RunsCode(shown)
+            self.ignored.add(shown)
+            return InertType(shown)
         self.plain &= not isinstance(known, Known) or known.plain
         return known
 

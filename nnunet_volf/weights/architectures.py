@@ -1,0 +1,53 @@
+"""Which networks may be built from a file: a class path in plans is imported and called with what stands beside it.
+
+nnU-Net builds whatever class the plans name, so plans from a stranger could name a function that runs programs. Here
+the class must be one of those below, and its layers must be torch's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from nnunet_volf.errors import WeightsError
+from nnunet_volf.weights.pretrained import Architecture
+
+# The places of network classes: nnU-Net's, and ours.
+_PACKAGES = ("dynamic_network_architectures.architectures.", "nnunet_volf.networks.")
+
+# Arguments that nnU-Net imports by name.
+_LAYERS = ("conv_op", "norm_op", "dropout_op", "nonlin")
+
+# No network of nnU-Net's has as many stages; a plan with more would keep us building.
+_MOST_STAGES = 32
+
+
+def check_buildable(architecture: Architecture) -> None:
+    """Refuse to build a network that a file describes, unless class and layers are known ones."""
+    name = architecture.class_name
+    if not name.startswith(_PACKAGES) or not all(part.isidentifier() for part in name.split(".")):
+        raise WeightsError(f"The network class {name} is not one of nnU-Net's or ours, and is not built from a file.")
+    wrong = [key for key in architecture.needs_import if key not in _LAYERS]
+    if wrong:
+        raise WeightsError(f"The file wants {wrong[0]} imported; only {', '.join(_LAYERS)} are.")
+    for key in _LAYERS:
+        layer = architecture.arguments.get(key)
+        if layer is not None and not _is_torch_layer(layer):
+            raise WeightsError(f"The file has {key} = {layer!r}, which is no layer of torch.nn.")
+    if not _sizes_are_sane(architecture.arguments):
+        raise WeightsError(f"The file describes a network of {architecture.arguments.get('n_stages')!r} stages.")
+
+
+def _is_torch_layer(name: Any) -> bool:
+    """Compare a name with those that the layers of torch.nn have, without importing anything by it."""
+    known = getattr(nn, str(name).split(".")[-1], None)
+    if not (isinstance(known, type) and issubclass(known, nn.Module)):
+        return False
+    return name in (f"torch.nn.{known.__name__}", f"{known.__module__}.{known.__name__}")
+
+
+def _sizes_are_sane(arguments: Mapping[str, Any]) -> bool:
+    stages = arguments.get("n_stages", 0)
+    return isinstance(stages, int) and 0 <= stages <= _MOST_STAGES
