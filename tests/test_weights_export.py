@@ -268,7 +268,7 @@ def test_weights_without_heads_can_be_passed_on(tmp_path: Path) -> None:
 )
 def test_a_file_without_plans_is_refused_with_what_to_do(tmp_path: Path, content: Any, has: str) -> None:
     torch.save(content, tmp_path / "in.pth")
-    with pytest.raises(WeightsError, match=rf"(?s){has}.*nnunet-volf weights import .*in\.pth -o NEW\.pth"):
+    with pytest.raises(WeightsError, match=rf"(?s){has}.*nnunet-volf weights adapt .*in\.pth -d DATASET -o NEW\.pth"):
         export_weights(tmp_path / "in.pth", tmp_path / "out.pth", Terms())
 
 
@@ -337,6 +337,13 @@ def test_places_on_a_disk_are_recognised(text: str) -> None:
 )  # fmt: skip
 def test_other_texts_are_no_places(text: str) -> None:
     assert not is_place(text)
+
+
+def test_what_is_neither_plain_nor_a_container_stays_behind() -> None:
+    odd = {"plans_name": object(), "configurations": {"2d": {"spacing": [1.0, object(), {1, 2}], ("a",): 1}}}
+    shared = shareable_plans(odd)
+    assert shared == {"configurations": {"2d": {"spacing": [1.0]}}}
+    assert list(left_out(odd, shared)) == ["plans_name", "configurations.2d.('a',)"]
 
 
 PLAIN = st.recursive(

@@ -43,18 +43,18 @@ def portable(opened: Opened, with_heads: bool = False) -> Portable:
     if "network_weights" not in content or len(described) < 3:
         raise WeightsError(
             f"{opened.path} is no checkpoint of nnU-Net or of this package: such a file holds its weights, plans and "
-            f"dataset, and this one {_holds(content, described)}. Bring it into that form first: "
-            f"nnunet-volf weights import {opened.path} -o NEW.pth"
+            f"dataset, and this one {_holds(content, described)}. Make one for a dataset of yours: "
+            f"nnunet-volf weights adapt {opened.path} -d DATASET -o NEW.pth"
         )
     plans, dataset = shareable_plans(init["plans"]), shareable_dataset(init["dataset_json"])
     notes = content.get(STATE_KEY) or {}
     shared_notes = shareable_notes(notes)
     task = task_of_plans(plans, init["configuration"], dataset)
     tensors, _ = tensors_of(opened.path, content["network_weights"])
-    axes = content.get("inference_allowed_mirroring_axes")
+    axes, trainer = content.get("inference_allowed_mirroring_axes"), content.get("trainer_name")
     checkpoint = {
         "network_weights": named_as_nnunet_does(tensors, task, opened, with_heads),
-        "trainer_name": str(content.get("trainer_name")),
+        "trainer_name": None if trainer is None else str(trainer),
         "init_args": {
             "plans": plans,
             "configuration": str(init["configuration"]),

@@ -73,11 +73,18 @@ def _shareable(mapping: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, 
 
 def _without_places(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _without_places(item) for name, item in value.items() if not _holds_place(name, item)}
+        return {name: _without_places(item) for name, item in value.items() if _names(name) and _goes_out(item)}
     if isinstance(value, (list, tuple)):
-        return [_without_places(item) for item in value if not _holds_place(None, item)]
+        return [_without_places(item) for item in value if _goes_out(item)]
     return value
 
 
-def _holds_place(name: object, value: object) -> bool:
-    return any(isinstance(text, str) and is_place(text) for text in (name, value))
+def _names(value: object) -> bool:
+    return isinstance(value, (str, int)) and _goes_out(value)
+
+
+def _goes_out(value: object) -> bool:
+    """Say whether a value is plain and no place; what is inside a container is asked for itself."""
+    if isinstance(value, str):
+        return not is_place(value)
+    return value is None or isinstance(value, (bool, int, float, Mapping, list, tuple))
