@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -369,3 +370,11 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, list):
         return [text for item in value for text in _texts(item)]
     return [value] if isinstance(value, str) else []
+
+
+def test_the_page_on_sharing_lists_what_is_in_the_file(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "share.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (`[^|]+) \|", page, flags=re.MULTILINE)
+    export(written_checkpoint(tmp_path / "in.pth"), tmp_path / "out.pth")
+    documented = set(re.findall(r"`(\w+)`", " ".join(listed)))
+    assert documented == {*load(tmp_path / "out.pth"), "nnunet_volf"}
