@@ -135,6 +135,12 @@ def test_the_data_of_a_training_that_was_resumed_with_more_cases_is_all_there() 
     assert found["before it was resumed"] == "5 cases, content beef; 6 cases, content not stated"
 
 
+def test_what_was_done_to_the_weights_since_is_noted() -> None:
+    card = model_card(replace(KNOWN, notes=("Adapted for Dataset004_X.", "The decoder is new.")), "", TERMS)
+    assert rows(card)["notes"] == "Adapted for Dataset004_X. The decoder is new."
+    assert "notes" not in rows(model_card(KNOWN, "", TERMS))
+
+
 def test_the_commands_that_the_card_shows_are_commands(capsys: pytest.CaptureFixture[str]) -> None:
     card = model_card(KNOWN, "", TERMS)
     (shown,) = re.findall(r"```bash\n(.*?)```", card, flags=re.DOTALL)

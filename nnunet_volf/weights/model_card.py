@@ -115,6 +115,8 @@ def _training(weights: Pretrained) -> dict[str, str]:
     if earlier:
         before = (f"{one.get('cases')} cases, content {one.get('content') or NOT_STATED}" for one in earlier)
         rows["before it was resumed"] = "; ".join(before)
+    if weights.notes:
+        rows["notes"] = " ".join(weights.notes)
     return rows
 
 
