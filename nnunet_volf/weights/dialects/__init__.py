@@ -46,10 +46,17 @@ def read_opened(opened: Opened) -> Pretrained:
     """Say what the content of a file is."""
     for dialect in DIALECTS:
         if dialect.recognises(opened.content):
-            pretrained = dialect.read(opened)
+            pretrained = _read(dialect, opened)
             notes = (*_opening_notes(opened), *pretrained.notes)
             return replace(pretrained, stored=_stored(opened.content), notes=notes)
     raise WeightsError(f"{opened.path} holds no weights that are known here. It holds {outline(opened.content)}.")
+
+
+def _read(dialect: Dialect, opened: Opened) -> Pretrained:
+    try:
+        return dialect.read(opened)
+    except RecursionError as error:
+        raise WeightsError(f"{opened.path} describes itself by data that holds itself. Do not use it.") from error
 
 
 def outline(content: Any) -> str:

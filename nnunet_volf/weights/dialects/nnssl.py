@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from nnunet_volf.weights.dialects.sound import sound_architecture
 from nnunet_volf.weights.dialects.tensors import tensors_of
 from nnunet_volf.weights.dialects.values import mapping, numbers, text, texts, whole
 from nnunet_volf.weights.pretrained import Architecture, Preparation, Pretrained
@@ -41,6 +42,8 @@ _RES_ENC_L = Architecture(
     },
     _NEEDS_IMPORT,
 )
+
+_MOST_CHANNELS = 1000  # a file with more lies
 
 # Where nnU-Net's own classes have their encoder and stem.
 _ENCODER, _STEM = "encoder.stages", "encoder.stem"
@@ -88,13 +91,16 @@ def read(opened: Opened) -> Pretrained:
 
 def _architecture(described: Mapping[str, Any]) -> tuple[Architecture | None, tuple[str, ...]]:
     """Return the network, where it is one that nnU-Net has."""
-    name, arguments = str(described.get("arch_class_name", "")), mapping(described.get("arch_kwargs"))
+    name, arguments = text(described.get("arch_class_name")) or "", mapping(described.get("arch_kwargs"))
     if name == "ResEncL":
         return _RES_ENC_L, ()
     for known in ("ResidualEncoderUNet", "PlainConvUNet"):
         if name.split(".")[-1] == known and arguments:
             needs = tuple(key for key in _NEEDS_IMPORT if isinstance(arguments.get(key), str))
-            return Architecture(f"{_UNETS}.{known}", arguments, needs), ()
+            try:
+                return sound_architecture(Architecture(f"{_UNETS}.{known}", arguments, needs)), ()
+            except TypeError as error:
+                return None, (f"The network in the file was not understood ({error}).",)
     return None, (f"Its network, {name}, is none of nnU-Net's U-Nets.",) if name else ()
 
 
@@ -102,8 +108,8 @@ def _as_nnunet_names(
     weights: Mapping[str, Any], plan: Mapping[str, Any], architecture: Architecture | None
 ) -> dict[str, Any]:
     """Put encoder, stem and, where it stands beside them, decoder under the names that nnU-Net's U-Nets have."""
-    encoder = str(plan.get("key_to_encoder") or _ENCODER)
-    stem = str(plan.get("key_to_stem") or _STEM)
+    encoder = text(plan.get("key_to_encoder")) or _ENCODER
+    stem = text(plan.get("key_to_stem")) or _STEM
     if architecture is None and plan:  # a transformer's parts have other names
         return dict(weights)
     stem_inside = stem.startswith(f"{encoder}.")  # a plain network's stem is its first stage
@@ -124,14 +130,17 @@ def _rename(name: str, places: list[tuple[str, str]]) -> str:
 def _preparation(plan: Mapping[str, Any], configuration: Mapping[str, Any]) -> Preparation | None:
     if not configuration:
         return None
-    channels = whole(plan.get("pretrain_num_input_channels")) or 1
+    channels = min(whole(plan.get("pretrain_num_input_channels")) or 1, _MOST_CHANNELS)
     schemes = texts(configuration.get("normalization_schemes"))
-    return Preparation(
-        channels=("unnamed",) * channels,
-        normalization=schemes * channels if len(schemes) == 1 else schemes,
-        spacing=tuple(float(side) for side in numbers(configuration.get("spacing"))),
-        patch=tuple(int(side) for side in numbers(configuration.get("patch_size"))),
-    )
+    try:
+        return Preparation(
+            channels=("unnamed",) * channels,
+            normalization=schemes * channels if len(schemes) == 1 else schemes,
+            spacing=tuple(float(side) for side in numbers(configuration.get("spacing"))),
+            patch=tuple(int(side) for side in numbers(configuration.get("patch_size"))),
+        )
+    except (ValueError, OverflowError):  # not a number, infinity
+        return None
 
 
 def _citations(entries: Any) -> Iterator[str]:

@@ -6,6 +6,7 @@ import copy
 import json
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_volf.durable import STATE_KEY
 from nnunet_volf.errors import WeightsError
+from nnunet_volf.weights.dialects.sound import sound_architecture, sound_preparation
 from nnunet_volf.weights.dialects.tensors import tensors_of
-from nnunet_volf.weights.dialects.values import mapping, text, texts, whole
+from nnunet_volf.weights.dialects.values import mapping, plain_only, text, texts, whole
 from nnunet_volf.weights.pretrained import Architecture, Preparation, Pretrained
 from nnunet_volf.weights.reading import Opened
 from nnunet_volf.weights.record import RECORD_KEY, with_record
@@ -49,20 +51,40 @@ def read(opened: Opened) -> Pretrained:
         tensors=tensors,
         trainer=text(content.get("trainer_name")),
         method=text(ours.get("method")),
-        settings=mapping(ours.get("settings")),
+        settings=plain_only(mapping(ours.get("settings"))),
         dataset=text(plans.get("dataset_name")),
         configuration=configuration,
         epochs=whole(content.get("current_epoch")),
         preparation=preparation,
         architecture=architecture,
         plans=plans or None,
-        data=mapping(ours.get("data")),
-        versions=mapping(ours.get("versions")),
+        data=plain_only(mapping(ours.get("data"))),
+        versions=plain_only(mapping(ours.get("versions"))),
         citations=texts(ours.get("citations")),
         notes=(*notes, *problem),
     )
     record = mapping(ours.get(RECORD_KEY))
-    return with_record(pretrained, record) if record else pretrained
+    return _recorded(pretrained, record) if record else pretrained
+
+
+def _recorded(pretrained: Pretrained, record: Mapping[str, Any]) -> Pretrained:
+    """Put what a file of ours says of the pretraining in the place of what its plans say."""
+    try:
+        known = with_record(pretrained, record)
+        return replace(
+            known,
+            kind=text(known.kind) or pretrained.kind,
+            trainer=text(known.trainer),
+            dataset=text(known.dataset),
+            configuration=text(known.configuration),
+            epochs=whole(known.epochs),
+            preparation=known.preparation and sound_preparation(known.preparation),
+            architecture=known.architecture and sound_architecture(known.architecture),
+            notes=texts(known.notes),
+        )
+    except Exception as error:
+        note = f"The file's record of its pretraining was not understood ({type(error).__name__}: {error})."
+        return replace(pretrained, notes=(*pretrained.notes, note))
 
 
 def understand(
@@ -76,7 +98,8 @@ def understand(
             warnings.simplefilter("ignore")  # plans from before nnU-Net 2.4 are converted, with a warning
             manager = PlansManager(copy.deepcopy(dict(plans))).get_configuration(configuration)
         resolved = manager.configuration
-        return preparation_of(plans, resolved, dataset_json), architecture_of(resolved), ()
+        preparation = sound_preparation(preparation_of(plans, resolved, dataset_json))
+        return preparation, sound_architecture(architecture_of(resolved)), ()
     except Exception as error:  # anything may stand in a stranger's plans; the weights are usable without
         return None, None, (f"The plans in the file were not understood ({type(error).__name__}: {error}).",)
 

@@ -36,3 +36,17 @@ def numbers(values: Any) -> tuple[float, ...]:
     listed = values.tolist() if isinstance(values, Tensor) or hasattr(values, "tolist") else values
     listed = listed if isinstance(listed, Iterable) and not isinstance(listed, (str, bytes)) else ()
     return tuple(value for value in listed if isinstance(value, (int, float)))
+
+
+def plain_only(value: Any) -> Any:
+    """Return nested data with arrays as lists, and without anything that is not plain."""
+    if isinstance(value, Mapping):
+        return {key: plain_only(item) for key, item in value.items() if isinstance(key, (str, int)) and _is_plain(item)}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain_only(item) for item in value if _is_plain(item)]
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _is_plain(value: Any) -> bool:
+    plain = (str, int, float, bool, type(None), list, tuple, set, frozenset, Mapping)
+    return isinstance(value, plain) or hasattr(value, "tolist")
