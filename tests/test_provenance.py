@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -125,8 +126,12 @@ def test_a_training_resumed_with_other_cases_says_what_it_saw_before(phantoms: N
 
 def test_resumed_with_the_same_cases_it_says_the_same(phantoms: NnUNetFolders) -> None:
     first = trained_on(with_settings(epochs=1))
-    make_trainer(with_settings(epochs=2), resume=True).run_training()
+    trainer = make_trainer(with_settings(epochs=2), resume=True)
+    trainer.run_training()
     assert read("Test")["data"] == first
+    trainer.perform_actual_validation()
+    summary = Path(trainer.output_folder) / "pretraining_summary.json"
+    assert json.loads(summary.read_text())["data"] == first
 
 
 def test_the_versions_that_ran_are_in_the_checkpoint(phantoms: NnUNetFolders) -> None:

@@ -14,11 +14,13 @@ import SimpleITK
 import torch
 from conftest import NnUNetFolders
 from training import DATASET, FINE_TUNER, TRAINER, make_trainer, run_nnunet, with_fine_tuning, with_settings
+from weight_files import plans_of, random_tensors
 from without_package import FIND_US, farm, run_without_package
 
 from nnunet_volf.cli import main
 from nnunet_volf.discovery import trainers_folder
 from nnunet_volf.weights.as_stock import checkpoints_of, without_ours
+from nnunet_volf.weights.target import task_of_plans
 
 PREDICT = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder as main; main()"
 
@@ -154,6 +156,20 @@ def test_stock_nnunets_own_checkpoints_can_be_exported_too(phantoms: NnUNetFolde
     trainer.save_checkpoint(str(tmp_path / "checkpoint_final.pth"))
     assert export(tmp_path / "checkpoint_final.pth", tmp_path / "model") == 0
     assert (tmp_path / "model" / "fold_0" / "checkpoint_final.pth").is_file()
+
+
+def test_the_second_stage_of_a_cascade_is_predicted_with_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plans = plans_of()
+    plans["configurations"]["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    dataset = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "organ": 1, "other": 2}}
+    task = task_of_plans(plans, "3d_cascade_fullres", dataset)
+    init = {"plans": plans, "configuration": task.configuration, "fold": 0, "dataset_json": dataset}
+    torch.save({"network_weights": random_tensors(task), "init_args": init}, tmp_path / "in.pth")
+    assert export(tmp_path / "in.pth", tmp_path / "model") == 0
+    said = capsys.readouterr().out
+    assert said.endswith(f"-m {tmp_path / 'model'} -f 0 -prev_stage_predictions FOLDER\n")
 
 
 def test_a_pretraining_is_refused_with_what_to_do(

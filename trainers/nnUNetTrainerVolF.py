@@ -247,6 +247,7 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
             "configuration": self.configuration_name,
             "fold": self.fold,
             "epochs": self.current_epoch,
+            "data": self.data,
             "validation_cases_held_out": self.held_out,
             "validation_samples": len(self.dataloader_val) * self.configuration_manager.batch_size,
         }

@@ -36,6 +36,7 @@ class StockModel:
     unfinished: tuple[str, ...]
     installed_as: str  # where nnU-Net looks for it by dataset, below nnUNet_results
     left_out: tuple[str, ...]
+    cascaded: bool  # it also sees the segmentation of the stage before
 
 
 def export_as_stock(source: Path, output: Path, trust: bool = False) -> StockModel:
@@ -53,7 +54,8 @@ def export_as_stock(source: Path, output: Path, trust: bool = False) -> StockMod
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     name = f"{STOCK_TRAINER}__{first.task.plans_name}__{first.task.configuration}"
-    return StockModel(output, tuple(found), unfinished, f"{first.task.dataset}/{name}", first.left_out)
+    installed_as, cascaded = f"{first.task.dataset}/{name}", first.task.segmentation_inputs > 0
+    return StockModel(output, tuple(found), unfinished, installed_as, first.left_out, cascaded)
 
 
 def checkpoints_of(source: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
@@ -75,10 +77,10 @@ def checkpoints_of(source: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
 
 def _write_folds(found: Mapping[str, Path], folder: Path, trust: bool) -> Portable:
     """Write one checkpoint a fold, and return the first: nnU-Net reads one plan for all."""
-    first: Portable | None = None
+    paths = list(found.values())
+    first = _stock_checkpoint(paths[0], trust)
     for fold, path in found.items():
-        model = _stock_checkpoint(path, trust)
-        first = first or model
+        model = first if path == paths[0] else _stock_checkpoint(path, trust)
         for name in ("configuration", "plans", "dataset_json"):
             if first.checkpoint["init_args"][name] != model.checkpoint["init_args"][name]:
                 raise WeightsError(
@@ -87,8 +89,6 @@ def _write_folds(found: Mapping[str, Path], folder: Path, trust: bool) -> Portab
                 )
         (folder / f"fold_{fold}").mkdir(parents=True)
         write_checkpoint(folder / f"fold_{fold}" / FINAL, model.checkpoint)
-    if first is None:
-        raise WeightsError("There is no fold to export.")
     return first
 
 

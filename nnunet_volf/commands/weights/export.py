@@ -71,7 +71,8 @@ def _as_stock(args: argparse.Namespace) -> int:
     _say_left_out(model.left_out)
     print(f"Put it at nnUNet_results/{model.installed_as} for nnUNetv2_predict to find it by its dataset.")
     folder, folds = shlex.quote(str(model.folder)), " ".join(model.folds)
-    print(f"\nnext: nnUNetv2_predict_from_modelfolder -i INPUT -o OUTPUT -m {folder} -f {folds}")
+    before = " -prev_stage_predictions FOLDER" if model.cascaded else ""
+    print(f"\nnext: nnUNetv2_predict_from_modelfolder -i INPUT -o OUTPUT -m {folder} -f {folds}{before}")
     return 0
 
 
