@@ -21,8 +21,11 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_volf import plans
 from nnunet_volf.finetune_settings import FINE_TUNE_KEY
+from nnunet_volf.weights.names import canonical_name
 
 TRAINER = "nnUNetTrainerVolFFineTune"
+
+MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def train(
     seed: int,
     training: Sequence[str],
     test: Sequence[str],
+    scope: str = "all",
 ) -> dict[str, Any]:
     """Train once and return the Dice of the test cases; nothing is kept on the disk."""
     random.seed(seed)
@@ -70,8 +74,10 @@ def train(
             trainer.num_val_iterations_per_epoch = 1
             trainer.disable_checkpointing = True
             trainer.initialize()
+            if task.device.type == "cpu":  # convolutions in 3D take a fifth of the time in this order, where measured
+                trainer.network.to(memory_format=MEMORY_FORMATS[len(trainer.configuration_manager.patch_size)])
             if weights is not None:
-                load_pretrained_weights(trainer.network, str(weights))
+                load(trainer.network, weights, scope)
             trainer.run_training()
             trainer.inference_allowed_mirroring_axes = None  # eight times faster, for all arms alike
             trainer.perform_actual_validation()
@@ -85,6 +91,15 @@ def train(
         "losses": [round(float(value), 4) for value in trainer.logger.get_value("train_losses", step=None)],
         "seconds": round(perf_counter() - started),
     }
+
+
+def load(network: torch.nn.Module, weights: str | Path, scope: str) -> None:
+    """Load weights as nnU-Net does; with the scope "encoder" the decoder stays as this training initialised it."""
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    load_pretrained_weights(network, str(weights))
+    if scope == "encoder":
+        own = {name: tensor for name, tensor in before.items() if not canonical_name(name).startswith("encoder.")}
+        network.load_state_dict(own, strict=False)
 
 
 def make_trainer(task: Task, settings: Mapping[str, Any]) -> Any:

@@ -60,14 +60,19 @@ def main() -> None:
     task = Task.find(args.dataset, args.p, args.c, args.device)
     test = test_cases(args.test_cases, task.identifiers())
     others = [case for case in task.identifiers() if case not in test]
-    weights = dict(split(text) for text in args.weights)
-    runs = all_runs(args, task.dataset.name, [SCRATCH, *weights])
+    starts = {
+        SCRATCH: (None, "all"),
+        **{name: (file, "all") for name, file in map(split, args.weights)},
+        **{name: (file, "encoder") for name, file in map(split, args.encoder)},
+    }
+    runs = all_runs(args, task.dataset.name, list(starts))
     part, parts = (int(number) for number in args.part.split("/"))
     print(f"{conditions()}\n{args.labels} of {len(others)} labelled cases, {len(test)} test cases\n", flush=True)
     for run in runs[part::parts]:
         if run.result(read(args.output)) is None:
             cases = choose(others, args.labels, run.seed)
-            result = train(task, run.settings, weights.get(run.start), run.seed, cases, test)
+            file, scope = starts[run.start]
+            result = train(task, run.settings, file, run.seed, cases, test, scope)
             with args.output.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({**asdict(run), **result}) + "\n")
             print(f"{run.arm}, {run.start}, seed {run.seed}: {result['mean']:.3f}, {result['seconds']} s", flush=True)
@@ -85,6 +90,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--arms", type=Path, metavar="JSON", help="a file of names and their settings")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of all arms")
     parser.add_argument("--weights", nargs="+", default=[], metavar="NAME=FILE", help="beside training from scratch")
+    parser.add_argument("--encoder", nargs="+", default=[], metavar="NAME=FILE", help="likewise, the encoder only")
     parser.add_argument("--test-cases", required=True, help="a text file with one case a line, or how names begin")
     parser.add_argument("--labels", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])

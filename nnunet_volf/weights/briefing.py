@@ -68,7 +68,7 @@ def _lines(pretrained: Pretrained) -> list[str]:
             f"prepared as {', '.join(p.channels)}; {', '.join(p.normalization)}; "
             f"{' x '.join(f'{side:.3g}' for side in p.spacing)} mm; patch {' x '.join(map(str, p.patch))}"
         )
-    return lines
+    return [*lines, *pretrained.notes]
 
 
 def _warnings(pretrained: Pretrained, task: Task) -> list[str]:

@@ -33,6 +33,7 @@ class Task:
     stored_shapes: Mapping[str, tuple[int, ...]]  # by every name that nnU-Net stores a tensor under
     shapes: Mapping[str, tuple[int, ...]]  # by the one name of each tensor
     first_layer: str  # the weight that sees the image
+    init_args: Mapping[str, Any]  # plans, configuration and dataset, as nnU-Net's checkpoints hold them
 
     @property
     def number(self) -> int:
@@ -116,6 +117,7 @@ def task_of_plans(plans: Mapping[str, Any], configuration: str, dataset_json: Ma
         stored_shapes=stored,
         shapes=canonical(stored),
         first_layer=first,
+        init_args={"plans": plans, "configuration": configuration, "fold": "all", "dataset_json": dataset_json},
     )
 
 

@@ -9,7 +9,7 @@ from nnunet_volf.commands import declare
 NAME = "weights"
 HELP = "Look into pretrained weights, compare them with a task, adapt, export and import them"
 
-ACTIONS = ("check", "plan", "export")
+ACTIONS = ("inspect", "check", "adapt", "plan", "export", "import_")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
