@@ -67,3 +67,17 @@ def tensor_pickle(
     rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n(" + identifier + b"Q"
     rest = f"I{offset}\n{size}{stride}I00\nccollections\nOrderedDict\n(tRtR".encode()
     return b"\x80\x02}S'a'\n" + rebuild + rest + b"s."
+
+
+# Instructions to make pickles of at random: calls, what can be called, and what it can be called with.
+INSTRUCTIONS = [
+    *(f"c{name}\n".encode() for name in (
+        "os\nsystem", "mypackage\nThing", "torch._utils\n_rebuild_tensor_v2", "torch._tensor\n_rebuild_from_type_v2",
+        "collections\nOrderedDict", "numpy\ndtype", "numpy\nndarray", "numpy.core.multiarray\nscalar",
+        "numpy.core.multiarray\n_reconstruct", "copyreg\n_reconstructor", "builtins\nset", "_codecs\nencode",
+        "torch\nSize", "torch\nFloatStorage", "pathlib\nPosixPath",
+    )),
+    *(bytes([code]) for code in b"(t)]}Rb\x81\x92oQaesudl012N\x85\x86\x87\x90\x8f\x91\x93\x94"),
+    b"imypackage\nThing\n", b"I0\n", b"I1\n", b"I-1\n", b"F1.5\n", b"S'i4'\n", b"S'storage'\n", b"S'__class__'\n",
+    b"S'0'\n", b"C\x04abcd", b"q\x00", b"h\x00",
+]  # fmt: skip
