@@ -25,8 +25,6 @@ from nnunet_volf.weights.names import canonical_name
 
 TRAINER = "nnUNetTrainerVolFFineTune"
 
-MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
-
 
 @dataclass(frozen=True)
 class Task:
@@ -74,8 +72,6 @@ def train(
             trainer.num_val_iterations_per_epoch = 1
             trainer.disable_checkpointing = True
             trainer.initialize()
-            if task.device.type == "cpu":  # convolutions in 3D take a fifth of the time in this order, where measured
-                trainer.network.to(memory_format=MEMORY_FORMATS[len(trainer.configuration_manager.patch_size)])
             if weights is not None:
                 load(trainer.network, weights, scope)
             trainer.run_training()
