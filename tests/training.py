@@ -34,9 +34,9 @@ def build_phantom_dataset(raw: Path) -> None:
     change_plans(tiny_networks)
 
 
-def change_plans(change: Any, source: str = "nnUNetPlans", target: str = "nnUNetPlans") -> None:
+def change_plans(change: Any, source: str = "nnUNetPlans", target: str = "nnUNetPlans", dataset: str = DATASET) -> None:
     """Apply a function to the plans dictionary and write it under a name."""
-    folder = Path(os.environ["nnUNet_preprocessed"]) / DATASET
+    folder = Path(os.environ["nnUNet_preprocessed"]) / dataset
     plans = json.loads((folder / f"{source}.json").read_text(encoding="utf-8"))
     change(plans)
     plans["plans_name"] = target
@@ -61,14 +61,16 @@ def tiny_networks(plans: dict[str, Any]) -> None:
         )
 
 
-def with_settings(name: str = "Test", configuration: str = "3d_fullres", **settings: Any) -> str:
+def with_settings(
+    name: str = "Test", configuration: str = "3d_fullres", source: str = "nnUNetPlans", **settings: Any
+) -> str:
     """Write plans with these settings and return their name."""
     defaults = {"epochs": 2, "iterations": 3, "validation_samples": 4, "panel_every": 0, "save_every_epochs": 1}
 
     def change(plans: dict[str, Any]) -> None:
         plans["configurations"][configuration]["volf"] = {**defaults, **settings}
 
-    change_plans(change, target=name)
+    change_plans(change, source=source, target=name)
     return name
 
 
