@@ -228,6 +228,9 @@ def test_a_file_whose_plans_name_a_program_runs_nothing(tmp_path: Path) -> None:
     imported = import_weights(source, tmp_path / "b.pth")
     assert not witness.exists()
     assert any("The network class subprocess.Popen is not one of" in note for note in imported.weights.notes)
+    assert imported.weights.architecture is None
+    assert b"subprocess" not in (tmp_path / "b.pth").read_bytes().replace(b"network class subprocess.Popen", b"")
+    assert imported.weights.preparation == read_pretrained(source).preparation
 
 
 def test_a_network_that_can_not_be_built_is_said_to_be_so(tmp_path: Path) -> None:

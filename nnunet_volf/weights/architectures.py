@@ -28,16 +28,19 @@ def check_buildable(architecture: Architecture) -> None:
     """Refuse to build a network that a file describes, unless class and layers are known ones."""
     name = architecture.class_name
     if not name.startswith(_PACKAGES) or not all(part.isidentifier() for part in name.split(".")):
-        raise WeightsError(f"The network class {name} is not one of nnU-Net's or ours, and is not built from a file.")
+        raise WeightsError(f"The network class {name} is not one of nnU-Net's or ours, and was left out.")
     wrong = [key for key in architecture.needs_import if key not in _LAYERS]
     if wrong:
-        raise WeightsError(f"The file wants {wrong[0]} imported; only {', '.join(_LAYERS)} are.")
+        raise WeightsError(f"The file wants {wrong[0]} imported, and its network was left out.")
     for key in _LAYERS:
         layer = architecture.arguments.get(key)
         if layer is not None and not _is_torch_layer(layer):
-            raise WeightsError(f"The file has {key} = {layer!r}, which is no layer of torch.nn.")
+            raise WeightsError(
+                f"The file has {key} = {layer!r}, which is no layer of torch.nn; its network was left out."
+            )
     if not _sizes_are_sane(architecture.arguments):
-        raise WeightsError(f"The file describes a network of {architecture.arguments.get('n_stages')!r} stages.")
+        stages = architecture.arguments.get("n_stages")
+        raise WeightsError(f"The file describes a network of {stages!r} stages, which was left out.")
 
 
 def _is_torch_layer(name: Any) -> bool:

@@ -9,8 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from nnunet_volf.errors import WeightsError
-from nnunet_volf.weights.architectures import check_buildable
 from nnunet_volf.weights.description import facts
 from nnunet_volf.weights.dialects import read_opened, read_pretrained
 from nnunet_volf.weights.dialects.values import mapping, plain_only
@@ -58,10 +56,7 @@ def _stored_shapes(pretrained: Pretrained) -> tuple[Mapping[str, tuple[int, ...]
     known = facts(pretrained)
     channels = known["input_channels"] or 1
     try:
-        check_buildable(pretrained.architecture)
         return network_shapes(pretrained.architecture, channels, known["outputs"] or 1)[0], ""
-    except WeightsError as error:
-        return {}, str(error)
     except Exception as error:  # a stranger's arguments can be wrong in any way
         return {}, f"The network that the file describes could not be built ({type(error).__name__}: {error})."
 
@@ -81,6 +76,6 @@ def _plain(pretrained: Pretrained) -> Pretrained:
 def _init_args(opened: Opened, pretrained: Pretrained) -> dict[str, Any] | None:
     """Return plans, configuration and dataset of an nnU-Net checkpoint; they describe the network best."""
     init = mapping(mapping(opened.content).get("init_args"))
-    if pretrained.preparation is None or "plans" not in init:
+    if pretrained.architecture is None or "plans" not in init:
         return None
     return {name: plain_only(init[name]) for name in ("plans", "configuration", "fold", "dataset_json") if name in init}

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from nnunet_volf.errors import WeightsError
+from nnunet_volf.weights.architectures import check_buildable
 from nnunet_volf.weights.dialects import nnssl, nnunet, state_dict
 from nnunet_volf.weights.dialects.values import mapping
 from nnunet_volf.weights.pretrained import Pretrained
@@ -46,7 +47,7 @@ def read_opened(opened: Opened) -> Pretrained:
     """Say what the content of a file is."""
     for dialect in DIALECTS:
         if dialect.recognises(opened.content):
-            pretrained = _read(dialect, opened)
+            pretrained = _with_known_network(_read(dialect, opened))
             notes = (*_opening_notes(opened), *pretrained.notes)
             return replace(pretrained, stored=_stored(opened.content), notes=notes)
     raise WeightsError(f"{opened.path} holds no weights that are known here. It holds {outline(opened.content)}.")
@@ -57,6 +58,17 @@ def _read(dialect: Dialect, opened: Opened) -> Pretrained:
         return dialect.read(opened)
     except RecursionError as error:
         raise WeightsError(f"{opened.path} describes itself by data that holds itself. Do not use it.") from error
+
+
+def _with_known_network(pretrained: Pretrained) -> Pretrained:
+    """Leave out a network that must not be built, so that nothing that uses the description can build it."""
+    if pretrained.architecture is None or pretrained.opened == "trusted":
+        return pretrained
+    try:
+        check_buildable(pretrained.architecture)
+    except WeightsError as error:
+        return replace(pretrained, architecture=None, notes=(*pretrained.notes, str(error)))
+    return pretrained
 
 
 def outline(content: Any) -> str:
