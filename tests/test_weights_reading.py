@@ -176,6 +176,24 @@ def test_a_tensor_of_a_subclass_is_read_as_the_tensor_it_is(tmp_path: Path) -> N
     assert opened.ignored == (f"{__name__}.MetaTensor",)
 
 
+class Outer:
+    class Inner:
+        pass
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_class_within_a_class_is_left_out_too(tmp_path: Path, protocol: int) -> None:
+    path = saved(tmp_path / "a.pth", {"w": torch.ones(1), "x": Outer.Inner()}, pickle_protocol=protocol)
+    opened = open_weights(path)
+    assert repr(opened.content["x"]) == f"<object of {__name__}.Outer.Inner>"
+    assert opened.how == "restricted"
+
+
+def test_a_member_of_an_enumeration_is_left_out_as_python_3_11_wrote_it(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.pth", b"\x80\x02cbuiltins\ngetattr\n(cmypackage\nMode\nS'LINEAR'\ntR.")
+    assert repr(open_weights(path).content) == "<mypackage.Mode.LINEAR>"
+
+
 class MetaTensor(torch.Tensor):
     pass
 

@@ -59,7 +59,7 @@ def harm(witness: Path) -> list[tuple[str, Any]]:
         ("map", b"cbuiltins\nmap\n(cmypackage\nThing\n]tR"),
         ("reduce", Calls(functools.reduce, os.system, [command])),
         ("setrecursionlimit", Calls(sys.setrecursionlimit, 10)),
-        ("getattr", b"cbuiltins\ngetattr\n(cmypackage\nThing\nS'system'\ntR"),
+        ("getattr", b"cbuiltins\ngetattr\n(ctorch\nSize\nS'system'\ntR"),
         ("methodcaller", b"coperator\nmethodcaller\n(S'system'\ntR"),
         ("putenv", b"cos\nputenv\n(S'A'\nS'B'\ntR"),
         ("system", b"cnt\nsystem\n(S'x'\ntR"),
@@ -183,7 +183,7 @@ def test_a_network_saved_whole_runs_none_of_its_code(tmp_path: Path) -> None:
 
 
 def test_only_the_table_is_ever_called() -> None:
-    data = {"set", "frozenset", "list", "tuple", "dict", "bytearray", "complex"}
+    data = {"getattr", "set", "frozenset", "list", "tuple", "dict", "bytearray", "complex"}
     data |= {"object", "int", "long", "float", "str", "unicode", "bool", "bytes"}
     for module, name in KNOWN:
         if runs_code(module, name):

@@ -16,7 +16,8 @@ import torch
 
 from nnunet_volf.errors import WeightsError
 from nnunet_volf.weights.foreign_files import check_format, check_place, is_archive
-from nnunet_volf.weights.pickles.machine import Machine, RunsCode
+from nnunet_volf.weights.pickles.dangers import RunsCode
+from nnunet_volf.weights.pickles.machine import Machine
 from nnunet_volf.weights.pickles.torch_files import read_archive, read_stream
 
 

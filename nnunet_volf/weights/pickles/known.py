@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nnunet_volf.weights.pickles import numpy_values
+from nnunet_volf.weights.pickles.dangers import RunsCode
 from nnunet_volf.weights.pickles.inert import Inert, InertType
 
 
@@ -93,6 +94,13 @@ def _of_protocol_1(kind: Any, *_: Any) -> Inert:
     return Inert(kind if isinstance(kind, InertType) else InertType("builtins.object"))
 
 
+def _member(kind: Any, name: Any) -> InertType:
+    """Return a placeholder for a class within a class, or for a member of an enumeration as Python 3.11 wrote them."""
+    if not isinstance(kind, InertType) or not isinstance(name, str):
+        raise RunsCode("builtins.getattr")
+    return InertType(f"{kind.name}.{name}")
+
+
 def _names(modules: Iterable[str], made: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
     return {(module, name): what for module in modules for name, what in made.items()}
 
@@ -130,6 +138,7 @@ KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "defaultdict"): Known(_without_factory, plain=False),
     ("collections", "Counter"): Known(_dictionary, plain=False),
     ("_codecs", "encode"): Known(numpy_values.raw, plain=False),
+    ("builtins", "getattr"): Known(_member, plain=False),
     ("copyreg", "_reconstructor"): Known(_of_protocol_1, plain=False),
     **_names(  # as the factory of a defaultdict, or the type of a setting
         ("builtins",),

@@ -13,14 +13,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from nnunet_volf.weights.pickles.dangers import runs_code
+from nnunet_volf.weights.pickles.dangers import RunsCode, runs_code
 from nnunet_volf.weights.pickles.inert import Inert, InertType
 from nnunet_volf.weights.pickles.known import KNOWN, Known
 from nnunet_volf.weights.pickles.numpy_values import NumpyType, fill_array
-
-
-class RunsCode(Exception):  # noqa: N818 - it is a finding, not an error of ours
-    """A pickle asks for something that runs code."""
 
 
 class Machine:
