@@ -58,6 +58,7 @@ class FineTuneSettings(Settings):
     """The settings of one fine-tuning; construct with `from_mapping` to apply a preset and check every value."""
 
     rules: ClassVar[Rules] = RULES
+    plans_key: ClassVar[str] = FINE_TUNE_KEY
 
     preset: str = "default"
 

@@ -12,6 +12,8 @@ from typing import Any
 from nnunet_volf.datasets import PREPROCESSED, dataset_number, find_dataset, plan_command
 from nnunet_volf.errors import DataError, SettingsError
 from nnunet_volf.files import write_json
+from nnunet_volf.finetune_settings import FINE_TUNE_KEY
+from nnunet_volf.setting_rules import Kind, Settings
 from nnunet_volf.settings import PLANS_KEY, VolFSettings
 
 DEFAULT_PLANS = "nnUNetPlans"
@@ -52,9 +54,13 @@ class PlannedDataset:
         return names
 
     def settings(self, configuration: str, overrides: Mapping[str, Any] | None = None) -> VolFSettings:
-        """Return the settings in force for a configuration; ``None`` takes one out, back to its default."""
-        merged = {**self.configuration(configuration).get(PLANS_KEY, {}), **(overrides or {})}
-        return VolFSettings.from_mapping({name: value for name, value in merged.items() if value is not None})
+        """Return the settings of a pretraining that are in force for a configuration."""
+        return self.settings_of(VolFSettings, configuration, overrides)
+
+    def settings_of(self, kind: type[Kind], configuration: str, overrides: Mapping[str, Any] | None = None) -> Kind:
+        """Return the settings of a kind in force for a configuration; ``None`` takes one out, back to its default."""
+        merged = {**self.configuration(configuration).get(kind.plans_key, {}), **(overrides or {})}
+        return kind.from_mapping({name: value for name, value in merged.items() if value is not None})
 
     def pretrain_command(self, configuration: str, plans_name: str) -> str:
         """Return the command that pretrains on this dataset; an archive without labels needs no folds."""
@@ -87,7 +93,11 @@ def read_plans(folder: Path, plans_name: str) -> dict[str, Any]:
 
 
 def write_settings(
-    dataset: PlannedDataset, configuration: str, changes: Mapping[str, Any], plans_name: str
+    dataset: PlannedDataset,
+    configuration: str,
+    changes: Mapping[str, Any],
+    plans_name: str,
+    kind: type[Settings] = VolFSettings,
 ) -> PlannedDataset:
     """Write settings into the plans file `plans_name` of a dataset and return it as it now is.
 
@@ -106,28 +116,32 @@ def write_settings(
             )
         plans = existing
     named = PlannedDataset(dataset.name, dataset.folder, {**plans, "plans_name": plans_name})
-    changed = with_settings(named, configuration, changes)
+    changed = with_settings(named, configuration, changes, kind)
     write_json(path, changed.plans)
     return changed
 
 
-def with_settings(planned: PlannedDataset, configuration: str, changes: Mapping[str, Any]) -> PlannedDataset:
-    """Return plans with some settings changed, or refuse settings that no training would take."""
-    from nnunet_volf.shares import check_fusion  # imports torch, which commands that only read do without
-
+def with_settings(
+    planned: PlannedDataset, configuration: str, changes: Mapping[str, Any], kind: type[Settings] = VolFSettings
+) -> PlannedDataset:
+    """Return plans with some settings of a kind changed, or refuse settings that no training would take."""
     plans = copy.deepcopy(planned.plans)
     own = plans["configurations"][configuration]
-    merged = {**own.get(PLANS_KEY, {}), **changes}
-    own[PLANS_KEY] = {name: value for name, value in merged.items() if value is not None}
+    merged = {**own.get(kind.plans_key, {}), **changes}
+    own[kind.plans_key] = {name: value for name, value in merged.items() if value is not None}
     changed = PlannedDataset(planned.name, planned.folder, plans)
-    check_fusion(changed.configuration(configuration)["patch_size"], changed.settings(configuration))
+    settings = changed.settings_of(kind, configuration)
+    if isinstance(settings, VolFSettings):
+        from nnunet_volf.shares import check_fusion  # imports torch, which commands that only read do without
+
+        check_fusion(changed.configuration(configuration)["patch_size"], settings)
     return changed
 
 
 def without_settings(plans: Mapping[str, Any]) -> dict[str, Any]:
     """Return plans without what is ours in them and without their name, for comparison."""
     configurations = {
-        name: {key: value for key, value in configuration.items() if key != PLANS_KEY}
+        name: {key: value for key, value in configuration.items() if key not in (PLANS_KEY, FINE_TUNE_KEY)}
         for name, configuration in plans["configurations"].items()
     }
     return {**plans, "configurations": configurations, "plans_name": ""}

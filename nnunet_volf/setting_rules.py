@@ -37,6 +37,7 @@ class Settings:
     """The base of all settings; construct with `from_mapping` to apply a preset and check every value."""
 
     rules: ClassVar[Rules]
+    plans_key: ClassVar[str]  # where a configuration in a plans file keeps them
 
     @classmethod
     def from_mapping(cls: type[Kind], values: Mapping[str, Any]) -> Kind:

@@ -99,6 +99,7 @@ class VolFSettings(Settings):
     """The settings of one pretraining; construct with `from_mapping` to apply a preset and check every value."""
 
     rules: ClassVar[Rules] = RULES
+    plans_key: ClassVar[str] = PLANS_KEY
 
     preset: str = "default"
 

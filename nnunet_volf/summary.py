@@ -1,18 +1,14 @@
-"""The summary of a finished pretraining: what was done, how well, and the command that uses it."""
+"""The summary of a finished pretraining: what was done, how well, and by which versions."""
 
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_volf.datasets import dataset_number
-from nnunet_volf.plans import TARGET_KEY
 from nnunet_volf.provenance import versions
 from nnunet_volf.scoring import FusionScores
 from nnunet_volf.settings import VolFSettings
@@ -38,21 +34,3 @@ def summarize(
 
 def _numbers(values: Sequence[float]) -> list[float | None]:
     return [None if math.isnan(value) else value for value in values]
-
-
-def fine_tune_commands(plans: Mapping[str, Any], configuration: str, checkpoint: Path) -> list[str]:
-    """Return the commands that fine-tune encoder and decoder from a checkpoint: on the dataset that the plans are for.
-
-    An archive that was planned by itself is for any dataset, which then takes over the archive's plans.
-    """
-    name, weights = plans["plans_name"], shlex.quote(str(checkpoint))
-    if TARGET_KEY in plans and plans[TARGET_KEY] is None:
-        source = dataset_number(plans["dataset_name"])
-        return [
-            f"nnUNetv2_move_plans_between_datasets -s {source} -t DATASET -sp {name} -tp {name}",
-            f"nnUNetv2_preprocess -d DATASET -plans_name {name} -c {configuration}",
-            f"nnUNetv2_train DATASET {configuration} 0 -p {name} -pretrained_weights {weights}",
-        ]
-    target = plans.get(TARGET_KEY, plans)
-    number = dataset_number(target["dataset_name"])
-    return [f"nnUNetv2_train {number} {configuration} 0 -p {target['plans_name']} -pretrained_weights {weights}"]

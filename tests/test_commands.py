@@ -54,9 +54,63 @@ def test_settings_changes_add_up_and_null_takes_one_back(phantoms: NnUNetFolders
     assert written == {"epochs": 7, "gamma": [0.9, 1.1]}
 
 
+def test_fine_tuning_settings_are_shown_with_the_command_that_uses_them(
+    phantoms: NnUNetFolders, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["settings", "901", "--fine-tune"]) == 0
+    out = capsys.readouterr().out
+    assert "  warmup                 " in out
+    assert "scheme" not in out
+    assert out.endswith(
+        "next: nnUNetv2_train 901 3d_fullres 0 -p nnUNetPlans -tr nnUNetTrainerVolFFineTune "
+        "-pretrained_weights CHECKPOINT\n"
+    )
+    assert not plans_file(phantoms, "VolFPlans").exists()
+
+
+def test_both_kinds_of_settings_live_in_one_plans_file_and_do_not_touch_each_other(phantoms: NnUNetFolders) -> None:
+    before = plans_file(phantoms, "nnUNetPlans").read_bytes()
+    assert main(["settings", "901", "--set", "epochs=7"]) == 0
+    assert main(["settings", "901", "--fine-tune", "--set", "epochs=100", "warmup=0.1"]) == 0
+    assert main(["settings", "901", "--fine-tune", "--set", "warmup=null", "--preset", "nnunet"]) == 0
+    written = read(plans_file(phantoms, "VolFPlans"))["configurations"]["3d_fullres"]
+    assert written["volf"] == {"epochs": 7}
+    assert written["volf_finetune"] == {"epochs": 100, "preset": "nnunet"}
+    assert plans_file(phantoms, "nnUNetPlans").read_bytes() == before
+
+
+def test_fine_tuning_settings_can_be_given_a_plans_file_of_their_own(
+    phantoms: NnUNetFolders, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["settings", "901", "--fine-tune", "-c", "2d", "--set", "optimizer=adamw", "--as", "Slow"]) == 0
+    out = capsys.readouterr().out
+    assert '* optimizer              "adamw"' in out
+    assert "next: nnUNetv2_train 901 2d 0 -p Slow -tr nnUNetTrainerVolFFineTune" in out
+    assert not plans_file(phantoms, "VolFPlans").exists()
+
+
+def test_fine_tuning_takes_patches_on_which_no_fusion_could_be_learnt(phantoms: NnUNetFolders) -> None:
+    assert main(["settings", "901", "--preset", "reference-2025"]) == 2, "refused for pretraining"
+    assert main(["settings", "901", "--fine-tune", "--preset", "nnunet"]) == 0
+
+
+def test_an_archive_without_labels_has_no_fine_tuning_settings(
+    phantoms: NnUNetFolders, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (phantoms.raw / DATASET / "import").mkdir()
+    (phantoms.raw / DATASET / "import" / "manifest.jsonl").touch()
+    assert main(["settings", "901", "--fine-tune", "--set", "epochs=3"]) == 2
+    assert "was imported without labels, and fine-tuning needs them" in capsys.readouterr().err
+    assert not plans_file(phantoms, "VolFPlans").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["settings", "901", "--preset", "nnunet"], "preset is 'nnunet'. Known: default, reference-2025, "),
+        (["settings", "901", "--fine-tune", "--preset", "nnunetv2"], "Did you mean 'nnunet'?"),
+        (["settings", "901", "--fine-tune", "--set", "warmup=2"], "warmup is 2; it must be a number between 0 and 0.9"),
+        (["settings", "901", "--fine-tune", "--set", "scheme=grid"], "There is no setting 'scheme'."),
         (["settings", "901", "--set", "epoch=3"], "There is no setting 'epoch'. Did you mean 'epochs'?"),
         (["settings", "901", "--set", "epochs"], "'epochs' is not of the form name=value"),
         (["settings", "901", "--set", "foreground_ratio=0.9"], "set it to 0.72 or less"),

@@ -20,7 +20,7 @@ import torch
 from archives import faults, write_itk
 from conftest import NnUNetFolders
 from dicoms import SECRETS, write_series
-from training import DATASET, TRAINER, change_plans, run_nnunet, weights_of
+from training import DATASET, FINE_TUNER, TRAINER, change_plans, run_nnunet, weights_of
 from unlabeled import NAME, NUMBER, import_scans, write_scans
 
 from nnunet_volf.cli import main
@@ -148,7 +148,8 @@ def test_a_mixed_and_partly_broken_folder_becomes_weights_that_stock_nnunet_fine
     assert f"pretrained: {checkpoint}" in out
     ((command, *arguments),) = next_commands(out)
     assert [command, *arguments] == [
-        "nnUNetv2_train", "901", "3d_fullres", "0", "-p", "nnUNetPlans", "-pretrained_weights", str(checkpoint)
+        "nnUNetv2_train", "901", "3d_fullres", "0", "-p", "nnUNetPlans", "-tr", FINE_TUNER,
+        "-pretrained_weights", str(checkpoint),
     ]  # fmt: skip
 
     trainers = os.pathsep.join((str(idle_trainer(tmp_path / "users")), os.environ.get("nnUNet_extTrainer", "")))
@@ -428,27 +429,29 @@ def test_a_training_that_fails_gives_its_exit_code_and_says_where_to_look(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_an_archive_planned_by_itself_lends_its_plan_and_weights_to_a_dataset_by_the_printed_commands(
+def test_weights_of_an_archive_planned_by_itself_are_brought_to_a_dataset_by_the_printed_commands(
     phantoms: NnUNetFolders, tmp_path: Path, capfd: Capture
 ) -> None:
+    def usual_widths(plans: dict[str, Any]) -> None:
+        plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"] = [32, 64, 128]
+
+    change_plans(usual_widths)
     write_scans(tmp_path / "scans", 3)
     assert pretrain(tmp_path / "scans") == 0
-    commands = next_commands(capfd.readouterr().out)
-    assert [command[0] for command in commands] == [
-        "nnUNetv2_move_plans_between_datasets",
-        "nnUNetv2_preprocess",
-        "nnUNetv2_train",
-    ]
-    trainers = os.pathsep.join((str(idle_trainer(tmp_path / "users")), os.environ.get("nnUNet_extTrainer", "")))
-    more = {"nnUNetv2_preprocess": ["-np", "1"], "nnUNetv2_train": ["-tr", "nnUNetTrainerIdle", "-device", "cpu"]}
-    for command, *arguments in commands:
-        on_target = ["901" if argument == "DATASET" else argument for argument in arguments]
-        done = run_nnunet(command, *on_target, *more.get(command, []), nnUNet_extTrainer=trainers)
-        assert done.returncode == 0, done.stdout + done.stderr
-    stock = phantoms.results / DATASET / "nnUNetTrainerIdle__VolFPlans__3d_fullres" / "fold_0"
-    assert_all_but_heads_are_equal(
-        weights_of(fold_folder(phantoms) / "checkpoint_final.pth"), stock / "checkpoint_final.pth"
+    lines = [line.removeprefix("next: ") for line in capfd.readouterr().out.splitlines() if line.startswith("next: ")]
+    fitted = tmp_path / "fitted.pth"
+    adapt, train = (
+        shlex.split(line.replace("DATASET", "901").replace("FILE", shlex.quote(str(fitted)))) for line in lines
     )
+    assert main(adapt[1:]) == 0
+    trainers = os.pathsep.join((str(idle_trainer(tmp_path / "users")), os.environ.get("nnUNet_extTrainer", "")))
+    done = run_nnunet(*train, "-tr", "nnUNetTrainerIdle", "-device", "cpu", nnUNet_extTrainer=trainers)
+    assert done.returncode == 0, done.stdout + done.stderr
+    pretrained = weights_of(fold_folder(phantoms) / "checkpoint_final.pth")
+    stock = phantoms.results / DATASET / "nnUNetTrainerIdle__nnUNetPlans__3d_fullres" / "fold_0"
+    trained = torch.load(stock / "checkpoint_final.pth", weights_only=False)["network_weights"]
+    kept = [name for name, value in trained.items() if name in pretrained and torch.equal(value, pretrained[name])]
+    assert {name.split(".")[0] for name in kept} == {"encoder", "decoder"}
 
 
 _COMMAND = "import sys; from nnunet_volf.cli import main; sys.exit(main(sys.argv[1:]))"

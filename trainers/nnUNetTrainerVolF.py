@@ -24,14 +24,17 @@ from nnunet_volf.durable import DurableTraining
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.files import write_json
 from nnunet_volf.labels import fusion_dataset_json
+from nnunet_volf.next_commands import commands_after_pretraining
+from nnunet_volf.optimizers import make_optimizer
 from nnunet_volf.panels import PanelCase, draw_panel
 from nnunet_volf.provenance import continued, describe_data, versions
 from nnunet_volf.recipes import pair_recipe, training_recipe
+from nnunet_volf.resumed import describe_changes, setting_changes
 from nnunet_volf.scoring import FusionScores, confusion_matrix, describe, score
 from nnunet_volf.settings import PLANS_KEY, VolFSettings
 from nnunet_volf.shares import check_fusion
 from nnunet_volf.splits import pretraining_split
-from nnunet_volf.summary import fine_tune_commands, summarize
+from nnunet_volf.summary import summarize
 from nnunet_volf.training_files import FINAL
 from nnunet_volf.validation import FixedBatches, batches_of_rank
 
@@ -77,10 +80,8 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
 
     def configure_optimizers(self) -> tuple[Any, Any]:
         """Use nnU-Net's SGD, or AdamW under the same polynomial decay."""
-        if self.settings.optimizer == "sgd":
-            optimizer, schedule = super().configure_optimizers()
-            return optimizer, schedule
-        optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+        parameters = self.network.parameters()
+        optimizer = make_optimizer(self.settings.optimizer, parameters, self.initial_lr, self.weight_decay)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def _build_loss(self) -> nn.Module:
@@ -217,8 +218,7 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
     def check_resumed(self, state: dict[str, Any]) -> None:
         """Say which settings have changed since a checkpoint, and refuse another number of classes."""
         self.data = state.get("data", {})
-        now, before = self.settings.to_mapping(), state.get("settings", {})
-        changes = {name: (old, now[name]) for name, old in before.items() if name in now and now[name] != old}
+        changes = setting_changes(state.get("settings", {}), self.settings.to_mapping())
         if "coefficients" in changes:
             old, new = changes["coefficients"]
             raise TrainingError(
@@ -227,8 +227,7 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
                 "(nnunet-volf settings … --as NAME)."
             )
         if changes:
-            listed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changes.items())
-            self.print_to_log_file(f"Settings changed since the checkpoint: {listed}")
+            self.print_to_log_file(f"Settings changed since the checkpoint: {describe_changes(changes)}")
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Score the fixed set of fusions, write pretraining_summary.json and a picture, and say what to do next."""
@@ -256,7 +255,7 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
         self._draw_panel(folder / "pretraining_panel.png")
         if save_probabilities:
             self.print_to_log_file("--npz has no meaning for pretraining and was ignored.")
-        commands = fine_tune_commands(self.plans_manager.plans, self.configuration_name, folder / FINAL)
+        commands = commands_after_pretraining(self.plans_manager.plans, self.configuration_name, folder / FINAL)
         listed = "\n  ".join(commands)
         self.print_to_log_file(
             f"{describe(scores)}\nScores: {folder / 'pretraining_summary.json'}\n"

@@ -14,6 +14,7 @@ from nnunet_volf.datasets import MANIFEST, RAW, find_dataset
 from nnunet_volf.diagnosis import check_folders
 from nnunet_volf.errors import VolFError
 from nnunet_volf.launch import Training
+from nnunet_volf.next_commands import commands_after_pretraining
 from nnunet_volf.settings import PLANS_KEY, VolFSettings
 from nnunet_volf.training_files import EXIT_REQUEUE
 
@@ -175,8 +176,6 @@ def _headline(number: int, stage: str) -> None:
 
 
 def _finish(planned: plans.PlannedDataset, configuration: str, training: Training, cases: int) -> int:
-    from nnunet_volf.summary import fine_tune_commands
-
     checkpoint = training.finished
     if checkpoint is None:
         raise VolFError(f"The training ended without an error, but {training.folder} has no final checkpoint.")
@@ -186,6 +185,6 @@ def _finish(planned: plans.PlannedDataset, configuration: str, training: Trainin
             f"  warning: trained on {training.cases} cases, and the archive has {cases} now. To train on those, give "
             f"the new training a name of its own: --as {planned.plans['plans_name']}2"
         )
-    for command in fine_tune_commands(planned.plans, configuration, checkpoint):
+    for command in commands_after_pretraining(planned.plans, configuration, checkpoint):
         print(f"next: {command}")
     return 0

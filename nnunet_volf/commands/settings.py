@@ -1,16 +1,19 @@
-"""``nnunet-volf settings``: show the pretraining settings of a dataset, or change them in a plans file of our own."""
+"""``nnunet-volf settings``: show the settings of a dataset's trainings, or change them in a plans file of our own."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
-from nnunet_volf import plans
-from nnunet_volf.setting_rules import parse_assignments
+from nnunet_volf import next_commands, plans
+from nnunet_volf.datasets import is_imported
+from nnunet_volf.errors import SettingsError
+from nnunet_volf.finetune_settings import FINE_TUNE_PRESETS, FineTuneSettings
+from nnunet_volf.setting_rules import Settings, parse_assignments
 from nnunet_volf.settings import PRESETS, VolFSettings
 
 NAME = "settings"
-HELP = "Show the pretraining settings of a dataset, or change them (--set epochs=200 scheme=boxes)"
+HELP = "Show the settings of pretraining or fine-tuning on a dataset, or change them (--set epochs=200 scheme=boxes)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,10 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="dataset number or name, for example 4")
     parser.add_argument("-p", default=plans.DEFAULT_PLANS, metavar="PLANS", help="plans to start from [%(default)s]")
     parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="[%(default)s]")
+    parser.add_argument("--fine-tune", action="store_true", help="the settings of fine-tuning, not of pretraining")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings to change; null resets one"
     )
-    parser.add_argument("--preset", choices=sorted(PRESETS), help="the numbers of a publication")
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"several at once: {', '.join(PRESETS)}; with --fine-tune: {', '.join(FINE_TUNE_PRESETS)}",
+    )
     parser.add_argument(
         "--as",
         dest="target",
@@ -33,19 +41,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the settings in force, after writing changes if there are any."""
     dataset = plans.planned_dataset(args.dataset, args.p)
+    kind: type[Settings] = FineTuneSettings if args.fine_tune else VolFSettings
+    if args.fine_tune and is_imported(dataset.name):
+        raise SettingsError(
+            f"{dataset.name} was imported without labels, and fine-tuning needs them. Name the dataset with labels, "
+            "or leave --fine-tune out."
+        )
     changes = parse_assignments(args.set)
     if args.preset:
         changes["preset"] = args.preset
     plans_name = args.p
     if changes or args.target:
         plans_name = args.target or (args.p if args.p.startswith("VolF") else plans.OUR_PLANS)
-        dataset = plans.write_settings(dataset, args.c, changes, plans_name)
-    settings = dataset.settings(args.c)
+        dataset = plans.write_settings(dataset, args.c, changes, plans_name, kind)
+    _print_settings(dataset.settings_of(kind, args.c), f"{dataset.name}, {args.c}, {plans_name}")
+    if args.fine_tune:
+        command = next_commands.fine_tune_command(dataset.number, plans_name, args.c, "CHECKPOINT")
+    else:
+        command = dataset.pretrain_command(args.c, plans_name)
+    print(f"\nnext: {command}")
+    return 0
 
-    defaults = VolFSettings().to_mapping()
-    print(f"{dataset.name}, {args.c}, {plans_name} (* differs from the default)")
+
+def _print_settings(settings: Settings, where: str) -> None:
+    defaults = type(settings)().to_mapping()
+    print(f"{where} (* differs from the default)")
     for name, value in settings.to_mapping().items():
         mark = "*" if value != defaults[name] else " "
         print(f"{mark} {name:22} {json.dumps(value)}")
-    print(f"\nnext: {dataset.pretrain_command(args.c, plans_name)}")
-    return 0

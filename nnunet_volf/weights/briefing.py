@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_volf import next_commands
 from nnunet_volf.weights.choices import ADAPTED, CARRIED, FITS, FITS_ADAPTED, FITS_NOT, HEAD
 from nnunet_volf.weights.differences import differences
 from nnunet_volf.weights.matching import Match, as_stock_loads, match
@@ -129,17 +129,13 @@ def next_command(briefing: Briefing, path: Path, task: Task) -> str:
 
 def adapt_command(path: Path, task: Task, matched: Match) -> str:
     """Return the command that adapts a file to a task as it was compared with it."""
-    scope = "" if matched.scope == "all" else f" --scope {matched.scope}"
-    channels = "" if matched.channels == "name" else f" --channels {matched.channels}"
-    return (
-        f"nnunet-volf weights adapt {shlex.quote(str(path))} -d {task.number} -p {task.plans_name} "
-        f"-c {task.configuration}{scope}{channels} -o {shlex.quote(str(adapted_name(path, task)))}"
-    )
+    output = adapted_name(path, task)
+    return next_commands.adapt_command(path, *_options(task), output, matched.scope, matched.channels)
 
 
 def pretrain_command(task: Task) -> str:
     """Return the command that pretrains for a task."""
-    return f"nnunet-volf pretrain FOLDER --for {task.number} -p {task.plans_name} -c {task.configuration}"
+    return next_commands.pretrain_command(*_options(task))
 
 
 def adapted_name(path: Path, task: Task) -> Path:
@@ -150,7 +146,8 @@ def adapted_name(path: Path, task: Task) -> Path:
 
 def fine_tune_command(path: Path, task: Task) -> str:
     """Return the command that fine-tunes from a file that fits."""
-    return (
-        f"nnUNetv2_train {task.number} {task.configuration} 0 -p {task.plans_name} "
-        f"-tr nnUNetTrainerVolFFineTune -pretrained_weights {shlex.quote(str(path))}"
-    )
+    return next_commands.fine_tune_command(*_options(task), path)
+
+
+def _options(task: Task) -> tuple[int, str, str]:
+    return task.number, task.plans_name, task.configuration

@@ -1,0 +1,57 @@
+"""The commands that use pretrained weights, filled in: one text for the commands, logs and errors that print them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nnunet_volf.datasets import dataset_number
+from nnunet_volf.plans import DEFAULT_PLANS, TARGET_KEY
+
+FINE_TUNER = "nnUNetTrainerVolFFineTune"
+
+
+def fine_tune_command(dataset: int | str, plans_name: str, configuration: str, weights: Path | str) -> str:
+    """Return the command that fine-tunes from weights that fit."""
+    return (
+        f"nnUNetv2_train {dataset} {configuration} 0 -p {plans_name} -tr {FINE_TUNER} "
+        f"-pretrained_weights {shlex.quote(str(weights))}"
+    )
+
+
+def adapt_command(
+    weights: Path | str,
+    dataset: int | str,
+    plans_name: str,
+    configuration: str,
+    output: Path | str,
+    scope: str = "all",
+    channels: str = "name",
+) -> str:
+    """Return the command that makes weights fit a task."""
+    rules = "" if scope == "all" else f" --scope {scope}"
+    rules += "" if channels == "name" else f" --channels {channels}"
+    return (
+        f"nnunet-volf weights adapt {shlex.quote(str(weights))} -d {dataset} -p {plans_name} "
+        f"-c {configuration}{rules} -o {shlex.quote(str(output))}"
+    )
+
+
+def pretrain_command(dataset: int | str, plans_name: str, configuration: str) -> str:
+    """Return the command that pretrains for a task."""
+    return f"nnunet-volf pretrain FOLDER --for {dataset} -p {plans_name} -c {configuration}"
+
+
+def commands_after_pretraining(plans: Mapping[str, Any], configuration: str, checkpoint: Path) -> list[str]:
+    """Return the commands that fine-tune from a checkpoint, on the dataset that the plans are for.
+
+    An archive that was planned by itself is for any dataset, which its weights are fitted to first.
+    """
+    if TARGET_KEY in plans and plans[TARGET_KEY] is None:
+        task = ("DATASET", DEFAULT_PLANS, configuration)
+        return [adapt_command(checkpoint, *task, output="FILE"), fine_tune_command(*task, weights="FILE")]
+    target = plans.get(TARGET_KEY, plans)
+    number = dataset_number(target["dataset_name"])
+    return [fine_tune_command(number, target["plans_name"], configuration, checkpoint)]
