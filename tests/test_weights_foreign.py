@@ -8,6 +8,7 @@ import struct
 import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -106,3 +107,13 @@ def test_a_folder_is_answered_with_the_checkpoints_in_it(tmp_path: Path) -> None
     message = problem(tmp_path)
     assert str(Path("fold_0", "checkpoint_final.pth")) in message
     assert "and 2 more." in message
+
+
+def test_a_file_that_may_not_be_read_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "a.pth", WEIGHTS)
+
+    def forbidden(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    assert problem(path) == f"{path} can not be read: Permission denied."

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tarfile
 import zipfile
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from nnunet_volf.errors import WeightsError
@@ -12,6 +15,7 @@ from nnunet_volf.weights.pickles.torch_files import MAGIC, PICKLE
 
 _ENDINGS = (".pth", ".pt", ".ckpt", ".bin", ".model")
 _LISTED = 8
+_FOLDERS_SEARCHED = 1000
 _LFS = b"version https://git-lfs.github.com/spec/"
 _ZIP = b"PK\x03\x04"
 _STREAM = MAGIC.to_bytes(10, "little")  # of torch before 1.6
@@ -34,7 +38,7 @@ _BEGINNINGS = (
 def check_place(path: Path) -> None:
     """Say what is wrong when a path is no file; name what may have been meant."""
     if path.is_dir():
-        inside = sorted(file for file in path.rglob("*") if file.suffix in _ENDINGS)
+        inside = sorted(_checkpoints(path))
         listed = ", ".join(str(file.relative_to(path)) for file in inside[:_LISTED]) or "none"
         more = f" and {len(inside) - _LISTED} more" if len(inside) > _LISTED else ""
         raise WeightsError(f"{path} is a folder. Name one of the checkpoints in it: {listed}{more}.")
@@ -46,6 +50,12 @@ def check_place(path: Path) -> None:
     close = difflib.get_close_matches(path.name, there, n=1) or there[:1]
     meant = f" Did you mean {path.parent / close[0]}?" if close else f" {path.parent} holds no checkpoint."
     raise WeightsError(f"{path} does not exist.{meant}")
+
+
+def _checkpoints(folder: Path) -> Iterator[Path]:
+    """Return the checkpoints in a folder; a user may have named a whole disk, and waits."""
+    for place, _, files in islice(os.walk(folder), _FOLDERS_SEARCHED):
+        yield from (Path(place, file) for file in files if file.endswith(_ENDINGS))
 
 
 def check_format(path: Path) -> None:

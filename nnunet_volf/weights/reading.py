@@ -33,6 +33,13 @@ class Opened:
 
 def open_weights(path: Path, trust: bool = False) -> Opened:
     """Read a file of weights onto the CPU; only with `trust` is code run that the file asks for."""
+    try:
+        return _open(path, trust)
+    except OSError as error:
+        raise WeightsError(f"{path} can not be read: {error.strerror or error}.") from error
+
+
+def _open(path: Path, trust: bool) -> Opened:
     check_place(path)
     check_format(path)
     if trust:
@@ -52,6 +59,8 @@ def _read(path: Path) -> tuple[Any, Machine]:
         ) from asked
     except zipfile.BadZipFile as error:
         raise WeightsError(f"{path} is damaged ({error}). Download or copy it again.") from error
+    except OSError:
+        raise
     except Exception as error:  # a damaged pickle can fail in any way
         size = path.stat().st_size
         raise WeightsError(
