@@ -219,6 +219,8 @@ class DurableTraining(Trainer):
             source, state = str(path), checkpoint.get(STATE_KEY, {})
             self.check_resumed(state)
         super().load_checkpoint(source)  # by name: nnU-Net 2.8.1 fails on a dictionary
+        for group in self.optimizer.param_groups:  # which came with the checkpoint; the rate is set at each epoch
+            group["weight_decay"] = self.weight_decay
         self.iteration = state.get("iteration", 0)
         self.epoch_outputs = state.get("epoch_outputs")
         self.random_state = state.get("random_state")

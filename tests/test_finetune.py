@@ -293,6 +293,12 @@ def test_settings_that_change_the_optimizer_cannot_change_within_a_training(phan
         fine_tuner("Changed", resume=True)
 
 
+def test_a_weight_decay_that_was_changed_takes_effect_when_the_training_goes_on(phantoms: NnUNetFolders) -> None:
+    run(fine_tuner(with_fine_tuning("Changed", epochs=1, iterations=1, layer_decay=0.5)))
+    resumed = fine_tuner(with_fine_tuning("Changed", epochs=2, weight_decay=0.125, layer_decay=0.5), resume=True)
+    assert {group["weight_decay"] for group in resumed.optimizer.param_groups} == {0.125}
+
+
 def test_a_finished_training_can_be_extended_and_says_what_changed(phantoms: NnUNetFolders) -> None:
     run(fine_tuner(with_fine_tuning("Grown", epochs=1, iterations=1)))
     trainer = fine_tuner(with_fine_tuning("Grown", epochs=2, iterations=1, learning_rate=0.001), resume=True)
@@ -328,7 +334,7 @@ def assert_trains_and_validates(phantoms: NnUNetFolders, plans: str, configurati
     trainer.perform_actual_validation()
     folder = folder_of(phantoms, plans, configuration)
     assert (folder / "validation" / "summary.json").is_file()
-    assert f"nnunet-volf weights export {folder / FINAL} --as-stock -o {DATASET}_stock" in log_of(folder)
+    assert f"nnunet-volf weights export {folder.parent} --as-stock -o {DATASET}_stock" in log_of(folder)
 
 
 GROUPED = {"epochs": 1, "iterations": 2, "first": "heads", "first_share": 0.5, "layer_decay": 0.7}
@@ -351,3 +357,24 @@ def test_regions(phantoms: NnUNetFolders) -> None:
 def test_an_ignored_label(phantoms: NnUNetFolders) -> None:
     describe_labels({"background": 0, "first": 1, "ignore": 2})
     assert_trains_and_validates(phantoms, with_fine_tuning(**GROUPED))
+
+
+def cascaded(plans: dict[str, Any]) -> None:
+    """Two stages on the same voxels: what matters is that the second sees what the first has segmented."""
+    stages = plans["configurations"]
+    first = {**stages["3d_fullres"], "next_stage": "3d_cascade_fullres"}
+    stages["3d_lowres"] = first
+    stages["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+
+
+def test_a_cascade(phantoms: NnUNetFolders) -> None:
+    change_plans(cascaded, target="Cascade")
+    plans = with_fine_tuning(configuration="3d_lowres", source="Cascade", epochs=1, iterations=1)
+    with_fine_tuning(configuration="3d_cascade_fullres", source=plans, **GROUPED)
+    first = make_trainer(plans, FINE_TUNER, "3d_lowres", fold="all")  # validates all cases, which the second trains on
+    run(first)
+    first.perform_actual_validation()
+    second = make_trainer(plans, FINE_TUNER, "3d_cascade_fullres", fold="all")
+    assert len(run(second)) == 2
+    stem = next(iter(second.network.encoder.parameters()))
+    assert stem.shape[1] == 1 + 2, "the image, and a channel for each label that the first stage knows"

@@ -48,16 +48,14 @@ class nnUNetTrainerVolFFineTune(DurableTraining, nnUNetTrainer):
         self.save_every = self.settings.save_every_epochs
         self.save_every_minutes = self.settings.save_every_minutes
         self.nonfinite_limit = self.settings.nonfinite_limit
-        self.pretrained_weights: Path | None = None  # the file, where the caller knows it and nnU-Net does not say
+        self.asked = asked(sys.argv)
+        self.pretrained_weights = self.asked.weights  # other callers may name the file before they initialize
         self.start = origin.Start({})
         self.started_from: dict[str, Any] | None = None
         self.resumed = False
-        self.loading: origin.LoadingWatch | None = None
 
     def initialize(self) -> None:
-        """Find out which weights will be loaded and whether they fit, and watch that they are."""
-        if self.pretrained_weights is None:
-            self.pretrained_weights = asked(sys.argv).weights
+        """Find out whether the weights that will be loaded fit, and watch that they are loaded."""
         super().initialize()
         if self.pretrained_weights is not None:  # before nnU-Net, whose own refusal is a bare assertion
             self.start = origin.look_before_loading(self.pretrained_weights, task_of_trainer(self))
@@ -70,7 +68,9 @@ class nnUNetTrainerVolFFineTune(DurableTraining, nnUNetTrainer):
 
     def on_train_start(self) -> None:
         """Start as nnU-Net does, say what from, and keep pretrained weights before anything can go wrong."""
-        loaded = self.loading is not None and self.loading.stop()
+        if not self.was_initialized:
+            self.initialize()
+        loaded = self.loading.stop()
         if self.pretrained_weights is not None and not loaded:
             raise TrainingError(
                 f"{self.pretrained_weights} was named, but nothing was loaded into the network. Load it before the "
@@ -84,7 +84,7 @@ class nnUNetTrainerVolFFineTune(DurableTraining, nnUNetTrainer):
             self._begin_from_weights()
         else:
             self.print_to_log_file(origin.SCRATCH)
-            if asked(sys.argv).resume:
+            if self.asked.resume:
                 self.print_to_log_file(
                     "WARNING: --c found no checkpoint to continue, and nnU-Net loads no pretrained weights with it."
                 )
@@ -128,10 +128,9 @@ class nnUNetTrainerVolFFineTune(DurableTraining, nnUNetTrainer):
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate as nnU-Net does, and say how the model leaves this package."""
         super().perform_actual_validation(save_probabilities)
-        final = Path(self.output_folder) / FINAL
-        if final.is_file():
-            target = shlex.join(["-o", f"{self.plans_manager.dataset_name}_stock"])
+        if (Path(self.output_folder) / FINAL).is_file():
             self.print_to_log_file(
-                "Next, make a model that a stock nnU-Net predicts with, without this package:\n"
-                f"  nnunet-volf weights export {shlex.quote(str(final))} --as-stock {target}"
+                "Next, make a model of all finished folds that a stock nnU-Net predicts with, without this package:\n"
+                f"  nnunet-volf weights export {shlex.quote(str(self.output_folder_base))} --as-stock "
+                f"-o {shlex.quote(f'{self.plans_manager.dataset_name}_stock')}"
             )
