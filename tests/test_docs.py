@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import subprocess
@@ -12,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from nnunet_volf.cli import main
+from nnunet_volf.finetune_settings import FineTuneSettings
+from nnunet_volf.setting_rules import Settings
 from nnunet_volf.settings import VolFSettings
 
 REPOSITORY = Path(__file__).parent.parent
@@ -46,16 +47,20 @@ def test_every_command_that_is_shown_exists(page: Path, capsys: pytest.CaptureFi
         capsys.readouterr()
 
 
-def test_the_table_of_settings_lists_all_of_them_with_their_defaults() -> None:
-    text = (REPOSITORY / "docs" / "method.md").read_text(encoding="utf-8")
-    section = text[text.index("## Settings") : text.index("## What the presets")]
+@pytest.mark.parametrize(
+    ("page", "end", "kind"),
+    [("method.md", "## What the presets", VolFSettings), ("fine-tune.md", "### Why these defaults", FineTuneSettings)],
+)
+def test_the_table_of_settings_lists_all_of_them_with_their_defaults(page: str, end: str, kind: type[Settings]) -> None:
+    text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
+    section = text[text.index("## Settings") : text.index(end)]
     documented: dict[str, str] = {}
     for names, defaults in re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", section, flags=re.MULTILINE):
         each = re.findall(r"`(\w+)`", names)
         values = defaults.split(", ") if len(each) > 1 else [defaults]
         documented |= dict(zip(each, (v.strip().strip("`") for v in values), strict=True))
-    actual = VolFSettings().to_mapping()
-    assert documented.keys() == {field.name for field in dataclasses.fields(VolFSettings)}
+    actual = kind().to_mapping()
+    assert documented.keys() == actual.keys()
     for name, shown in documented.items():
         value = shown if isinstance(actual[name], str) else json.loads(shown)
         assert value == actual[name], name
