@@ -124,6 +124,11 @@ def test_every_protocol_of_pickle_is_read(tmp_path: Path, protocol: int, zipped:
     assert (read["set"], read["bytes"], read["long"]) == (content["set"], content["bytes"], content["long"])
 
 
+def test_what_a_later_protocol_holds_is_not_called_plain(tmp_path: Path) -> None:
+    assert open_weights(saved(tmp_path / "a.pth", WEIGHTS, pickle_protocol=2)).how == "plain"
+    assert open_weights(saved(tmp_path / "a.pth", WEIGHTS, pickle_protocol=4)).how == "restricted"
+
+
 def test_numpy_values_are_read_whatever_the_version_of_numpy_that_wrote_them(tmp_path: Path) -> None:
     for module in (b"numpy.core.multiarray", b"numpy._core.multiarray"):
         scalar = b"c" + module + b"\nscalar\n(cnumpy\ndtype\n(S'f4'\nI00\nI01\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
@@ -241,6 +246,24 @@ def test_a_tensor_that_does_not_fit_its_memory_is_refused(tmp_path: Path, wrong:
     )
 
 
+def test_no_more_memory_is_taken_than_the_file_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    empty = torch.empty
+
+    def counting(size: int, **how: Any) -> torch.Tensor:
+        taken.append(size)
+        return empty(size, **how)
+
+    monkeypatch.setattr(torch, "empty", counting)
+    pickled = tensor_pickle(count=10_000, size="(I10000\nt").replace(b"\ntQ", b"\nNtQ")
+    for path in (
+        stream(tmp_path / "a.pth", pickled, {"0": [1.0, 2.0]}),
+        archive(tmp_path / "b.pth", pickled, {"data/0": bytes(8)}),
+    ):
+        assert "is cut off or damaged" in problem(path)
+        assert sum(taken) <= path.stat().st_size
+
+
 # Damaged files.
 
 
@@ -298,3 +321,16 @@ def test_a_wrong_checksum_names_the_record(tmp_path: Path) -> None:
     message = problem(path)
     assert "is damaged (Bad CRC-32" in message
     assert record.filename in message
+
+
+def test_the_other_byte_order_is_refused(tmp_path: Path) -> None:
+    import zipfile
+
+    path = saved(tmp_path / "a.pth", WEIGHTS)
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "b.pth", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, b"big" if name.endswith("byteorder") else old.read(name))
+    assert "the other byte order" in problem(tmp_path / "b.pth")
+    legacy = saved(tmp_path / "c.pth", WEIGHTS, **LEGACY)
+    legacy.write_bytes(legacy.read_bytes().replace(b"little_endianq\x02\x88", b"little_endianq\x02\x89"))
+    assert "the other byte order" in problem(legacy)

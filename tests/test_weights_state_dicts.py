@@ -75,7 +75,7 @@ def test_a_u_net_among_much_else_loses_its_prefix(tmp_path: Path, model: nn.Modu
 
 
 def test_a_prefix_stays_where_two_tensors_would_get_one_name(tmp_path: Path) -> None:
-    weights = {"model.a": torch.ones(1), "a": torch.zeros(1)}
+    weights = {**{f"model.a{number}": torch.ones(1) for number in range(20)}, "a3": torch.zeros(1)}
     assert equal(read_pretrained(written(tmp_path / "a.pth", weights)).tensors, weights)
 
 

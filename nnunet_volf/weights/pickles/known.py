@@ -36,10 +36,10 @@ class StorageType:
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
     """Return a tensor over a piece of memory, which it must fit into."""
-    size, stride, offset = tuple(map(int, size)), tuple(map(int, stride)), int(offset)
-    if min((*size, *stride, offset)) < 0 or prod(size) > storage.numel():
+    size = tuple(map(int, size))
+    if prod(size) > storage.numel():  # torch allows it where values are used more than once
         raise ValueError(f"a tensor of shape {size} in {storage.numel()} values")
-    return torch.as_strided(storage, size, stride, offset)
+    return torch.as_strided(storage, size, tuple(map(int, stride)), int(offset))
 
 
 def _tensor_of_type(

@@ -17,7 +17,7 @@ class NumpyType:
     def dtype(self) -> np.dtype[Any]:
         """Return the dtype."""
         made: np.dtype[Any] = np.dtype(self.text).newbyteorder(self.order)  # type: ignore[arg-type]
-        if made.kind not in "biufcSU" or made.fields or made.subdtype:
+        if made.kind not in "biufcSU":
             raise TypeError(f"numpy values of type {self.text}")
         return made
 

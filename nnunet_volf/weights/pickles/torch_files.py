@@ -94,7 +94,6 @@ def _record(archive: zipfile.ZipFile, name: str) -> Tensor:
     memory = torch.empty(archive.getinfo(name).file_size, dtype=torch.uint8)
     with archive.open(name) as file:
         _fill(memory, file)
-        file.read(1)
     return memory
 
 
