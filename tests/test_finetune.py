@@ -20,6 +20,7 @@ from training import DATASET, FINE_TUNER, change_plans, make_trainer, weights_of
 
 from nnunet_volf.errors import SettingsError, TrainingError, WeightsError
 from nnunet_volf.optimizers import make_optimizer
+from nnunet_volf.provenance import versions
 from nnunet_volf.training_files import EXIT_REQUEUE
 
 LATEST, FINAL = "checkpoint_latest.pth", "checkpoint_final.pth"
@@ -104,6 +105,7 @@ def test_without_weights_the_log_says_that_this_is_the_scratch_arm(phantoms: NnU
     kept = torch.load(folder_of(phantoms, plans) / FINAL, weights_only=True)["nnunet_volf"]
     assert (kept["method"], kept["started_from"]) == ("fine-tuning", None)
     assert kept["settings"]["epochs"] == 1
+    assert kept["versions"] == versions()
 
 
 def test_the_weights_that_were_loaded_are_trained_and_named_in_log_and_checkpoint(

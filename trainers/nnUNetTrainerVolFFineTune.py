@@ -16,6 +16,7 @@ from nnunet_volf.errors import TrainingError
 from nnunet_volf.finetune_settings import FINE_TUNE_KEY, FineTuneSettings
 from nnunet_volf.learning_rates import ScheduledRates
 from nnunet_volf.parameter_groups import group_parameters
+from nnunet_volf.provenance import versions
 from nnunet_volf.resumed import describe_changes, setting_changes
 from nnunet_volf.training_files import FINAL, LATEST
 from nnunet_volf.weights import origin
@@ -107,7 +108,12 @@ class nnUNetTrainerVolFFineTune(DurableTraining, nnUNetTrainer):
 
     def checkpoint_extras(self) -> dict[str, Any]:
         """Keep with the weights how they are trained and what they started from."""
-        return {"method": "fine-tuning", "settings": self.settings.to_mapping(), "started_from": self.started_from}
+        return {
+            "method": "fine-tuning",
+            "settings": self.settings.to_mapping(),
+            "started_from": self.started_from,
+            "versions": versions(),
+        }
 
     def check_resumed(self, state: dict[str, Any]) -> None:
         """Say which settings have changed since a checkpoint, and refuse those that its optimizer does not fit."""
