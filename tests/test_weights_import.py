@@ -240,3 +240,9 @@ def test_a_network_that_can_not_be_built_is_said_to_be_so(tmp_path: Path) -> Non
     assert not imported.network_known
     assert any("could not be built (TypeError" in note for note in imported.weights.notes)
     assert same_tensors(read_pretrained(source), imported.weights)
+
+
+def test_heads_are_not_missed_since_no_task_takes_them(tmp_path: Path) -> None:
+    weights = {name: value for name, value in network().state_dict().items() if ".seg_layers." not in name}
+    imported = import_weights(nnssl_file(tmp_path / "a.pth", weights), tmp_path / "b.pth")
+    assert (imported.network_known, imported.missing) == (True, ())

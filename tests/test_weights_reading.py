@@ -324,8 +324,6 @@ def test_a_wrong_checksum_names_the_record(tmp_path: Path) -> None:
 
 
 def test_the_other_byte_order_is_refused(tmp_path: Path) -> None:
-    import zipfile
-
     path = saved(tmp_path / "a.pth", WEIGHTS)
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "b.pth", "w") as new:
         for name in old.namelist():
