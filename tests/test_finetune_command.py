@@ -96,7 +96,7 @@ def test_weights_that_do_not_fit_end_the_command_with_one_message_and_the_comman
 def test_killed_outright_in_its_first_epoch_it_goes_on_from_the_pretrained_weights(
     phantoms: NnUNetFolders, weights: Path
 ) -> None:
-    plans = with_fine_tuning(epochs=3, iterations=40, save_every_epochs=1000)
+    plans = with_fine_tuning(epochs=2, iterations=10, save_every_epochs=1000)
     latest = folder_of(phantoms, plans) / LATEST
     script = shutil.which("nnUNetv2_train", path=str(Path(sys.executable).parent))
     assert script is not None

@@ -60,7 +60,7 @@ def _lines(pretrained: Pretrained) -> list[str]:
         trained = f"trained on {pretrained.dataset}"
         trained += f", {pretrained.data['cases']} cases" if pretrained.data.get("cases") else ""
         trained += f", {pretrained.configuration}" if pretrained.configuration else ""
-        trained += f", {pretrained.epochs} epochs" if pretrained.epochs else ""
+        trained += f", {pretrained.epochs} epoch{'s' * (pretrained.epochs > 1)}" if pretrained.epochs else ""
         lines.append(trained)
     if pretrained.preparation:
         p = pretrained.preparation
