@@ -253,6 +253,24 @@ def test_a_network_that_its_plans_do_not_describe_is_refused(tmp_path: Path, cha
     assert list(tmp_path.iterdir()) == [source]
 
 
+@pytest.mark.parametrize("form", [[], ["--as-stock"], ["--nnssl"]])
+def test_a_program_that_a_file_names_as_its_network_is_refused_and_not_run(
+    tmp_path: Path, form: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, ran = written_checkpoint(tmp_path / "w.pth"), tmp_path / "ran"
+    content = load(file)
+    described = content["init_args"]["plans"]["configurations"]["3d_fullres"]["architecture"]
+    described["network_class_name"] = "subprocess.Popen"
+    described["arch_kwargs"] = {"args": ["touch", str(ran)]}
+    torch.save(content, file)
+    assert export(file, tmp_path / "out.pth", *form) == 2
+    said = capsys.readouterr().err
+    assert f"{file} is not exported. The network class subprocess.Popen is not one of nnU-Net's or ours" in said
+    assert "If the file is your own: --trust." in said
+    assert not ran.exists()
+    assert not (tmp_path / "out.pth").exists()
+
+
 def test_weights_without_heads_can_be_passed_on(tmp_path: Path) -> None:
     source = written_checkpoint(tmp_path / "in.pth")
     checkpoint = load(source)

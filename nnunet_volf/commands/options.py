@@ -108,6 +108,11 @@ def add_task(parser: argparse.ArgumentParser) -> None:
         default="name",
         help="other input channels: those of one name belong together, or each sees the mean of all [%(default)s]",
     )
+    add_trust(parser)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Declare that a file may be opened as Python opens it."""
     parser.add_argument(
         "--trust", action="store_true", help="run code that the file asks for; only for files of your own"
     )

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 
 from nnunet_volf.durable import STATE_KEY
 from nnunet_volf.errors import WeightsError
+from nnunet_volf.weights.architectures import check_buildable
 from nnunet_volf.weights.dialects.tensors import tensors_of
 from nnunet_volf.weights.names import canonical_name, is_head
 from nnunet_volf.weights.reading import Opened
 from nnunet_volf.weights.shareable import left_out, shareable_dataset, shareable_notes, shareable_plans
-from nnunet_volf.weights.target import Task, task_of_plans
+from nnunet_volf.weights.target import Task, architecture_of, task_of_plans
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ def portable(opened: Opened, with_heads: bool = False) -> Portable:
             f"nnunet-volf weights adapt {opened.path} -d DATASET -o NEW.pth"
         )
     plans, dataset = shareable_plans(init["plans"]), shareable_dataset(init["dataset_json"])
+    if opened.how != "trusted":
+        _check_network(opened, plans, init["configuration"])
     notes = content.get(STATE_KEY) or {}
     shared_notes = shareable_notes(notes)
     task = task_of_plans(plans, init["configuration"], dataset)
@@ -70,6 +74,14 @@ def portable(opened: Opened, with_heads: bool = False) -> Portable:
         *left_out(init["dataset_json"], dataset, "dataset.json: "),
     )
     return Portable(checkpoint, task, stayed)
+
+
+def _check_network(opened: Opened, plans: Mapping[str, Any], configuration: str) -> None:
+    """Refuse to build what a stranger's plans name, unless it is a network of nnU-Net's or ours."""
+    try:
+        check_buildable(architecture_of(PlansManager(dict(plans)).get_configuration(configuration).configuration))
+    except WeightsError as error:
+        raise WeightsError(f"{opened.path} is not exported. {error} If the file is your own: --trust.") from error
 
 
 def named_as_nnunet_does(

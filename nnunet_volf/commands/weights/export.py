@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_volf.commands import options
+
 if TYPE_CHECKING:
     from nnunet_volf.weights.pretrained import Pretrained
 
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--license", metavar="NAME", help="of the weights, for the card; for example CC-BY-4.0")
     parser.add_argument("--authors", metavar="NAMES", help="for the card")
     parser.add_argument("--citation", metavar="TEXT", help="how to cite the weights, for the card")
-    parser.add_argument("--trust", action="store_true", help="run code that the file asks for; only for files of yours")
+    options.add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,6 +6,8 @@ import argparse
 import shlex
 from pathlib import Path
 
+from nnunet_volf.commands import options
+
 NAME = "import"
 HELP = "Bring weights of others (nnssl and OpenMind, state dicts ...) into the layout of nnU-Net's checkpoints"
 
@@ -14,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", type=Path, help="checkpoint or file of weights")
     parser.add_argument("-o", type=Path, metavar="FILE", help="file to write [beside the first: NAME-imported.pth]")
-    parser.add_argument("--trust", action="store_true", help="run code that the file asks for; only for files of yours")
+    options.add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,6 +7,8 @@ import json
 import shlex
 from pathlib import Path
 
+from nnunet_volf.commands import options
+
 NAME = "inspect"
 HELP = "Say what a file of weights is: origin, method, plan, network, preparation of the images, provenance"
 
@@ -14,7 +16,7 @@ HELP = "Say what a file of weights is: origin, method, plan, network, preparatio
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", type=Path, help="checkpoint or file of weights")
-    parser.add_argument("--trust", action="store_true", help="run code that the file asks for; only for files of yours")
+    options.add_trust(parser)
     parser.add_argument("--json", action="store_true", help="as data, with the shape of each tensor")
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_volf import plans
+from nnunet_volf.commands import options
 from nnunet_volf.errors import WeightsError
 from nnunet_volf.files import write_json
 
@@ -23,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--as", dest="name", default="LikeWeights", metavar="PLANS", help="plans to write [%(default)s]"
     )
     parser.add_argument("--spacing", action="store_true", help="take the file's spacing too, and preprocess anew")
-    parser.add_argument(
-        "--trust", action="store_true", help="run code that the file asks for; only for files of your own"
-    )
+    options.add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:
