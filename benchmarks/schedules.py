@@ -71,10 +71,9 @@ def main() -> None:
     for run in runs[part::parts]:
         if run.result(read(args.output)) is None:
             cases = choose(others, args.labels, run.seed)
-            file, scope = starts[run.start]
-            result = train(task, run.settings, file, run.seed, cases, test, scope)
-            with args.output.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**asdict(run), **result}) + "\n")
+            weights, scope = starts[run.start]
+            result = train(task, run.settings, weights, run.seed, cases, test, scope)
+            append(args.output, {**asdict(run), **result})
             print(f"{run.arm}, {run.start}, seed {run.seed}: {result['mean']:.3f}, {result['seconds']} s", flush=True)
     print_table(runs, read(args.output))
 
@@ -142,6 +141,13 @@ def read(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return lines
+
+
+def append(path: Path, result: Mapping[str, Any]) -> None:
+    """Add a finished training on a line of its own, also behind a line that a kill has cut short."""
+    cut = path.is_file() and not path.read_text(encoding="utf-8").endswith("\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("\n" if cut else "") + json.dumps(result) + "\n")
 
 
 def print_table(runs: Sequence[Run], finished: Sequence[Mapping[str, Any]]) -> None:

@@ -111,6 +111,8 @@ def test_a_training_whose_line_a_kill_has_cut_short_is_done_again(bench: Bench) 
     bench.output.write_text(bench.output.read_text()[:-20])
     bench.run(*ARMS, *STARTS)
     assert bench.trained[8:] == [last]
+    bench.run(*ARMS, *STARTS)
+    assert len(bench.trained) == 9
 
 
 def test_parts_do_all_trainings_once(bench: Bench) -> None:
