@@ -96,6 +96,13 @@ def test_nothing_is_claimed_about_a_file_that_says_nothing() -> None:
     )
 
 
+def test_what_a_file_says_of_itself_cannot_play_tricks_on_a_terminal() -> None:
+    task = task_of()
+    strange = dataclasses.replace(weights_from(task), trainer="a\x1b[2Jb", notes=("c\rd",))
+    assert brief(strange, task).lines[0] == "weights.pth: nnU-Net, a?[2Jb"
+    assert brief(strange, task).lines[-1] == "c?d"
+
+
 def test_a_file_that_fits_leads_to_fine_tuning() -> None:
     task = task_of()
     briefing = brief(weights_from(task, path="my weights.pth"), task)

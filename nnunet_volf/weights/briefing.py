@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nnunet_volf import next_commands
 from nnunet_volf.weights.choices import ADAPTED, CARRIED, FITS, FITS_ADAPTED, FITS_NOT, HEAD
+from nnunet_volf.weights.description import printable
 from nnunet_volf.weights.differences import differences
 from nnunet_volf.weights.matching import Match, as_stock_loads, match
 from nnunet_volf.weights.pretrained import Architecture, Pretrained
@@ -43,8 +44,8 @@ def brief(pretrained: Pretrained, task: Task, scope: str = "all", channels: str 
     refusals = as_stock_loads(pretrained.stored, task)
     fits = not refusals and matched.share(CARRIED) == 1
     return Briefing(
-        lines=tuple(_lines(pretrained)),
-        warnings=tuple(_warnings(pretrained, task)),
+        lines=tuple(map(printable, _lines(pretrained))),
+        warnings=tuple(map(printable, _warnings(pretrained, task))),
         match=matched,
         fits=fits,
         problem="" if fits else _problem(pretrained, task, matched, refusals),

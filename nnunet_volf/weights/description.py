@@ -49,10 +49,10 @@ def describe(pretrained: Pretrained) -> str:
     lines += [("versions", ", ".join(f"{name} {version}" for name, version in pretrained.versions.items()))]
     lines += [("cite", citation) for citation in pretrained.citations]
     lines += [("note", note) for note in pretrained.notes]
-    return "\n".join(_printable(f"{label:{_LABEL_WIDTH}} {value}".rstrip()) for label, value in lines if value)
+    return "\n".join(printable(f"{label:{_LABEL_WIDTH}} {value}".rstrip()) for label, value in lines if value)
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
     """Return a line without the control characters that a stranger's file may have brought."""
     return "".join(letter if letter.isprintable() else "?" for letter in line)
 
