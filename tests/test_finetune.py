@@ -289,7 +289,7 @@ def test_a_training_stopped_within_its_rising_stages_and_resumed_ends_in_identic
 
 
 def test_settings_that_change_the_optimizer_cannot_change_within_a_training(phantoms: NnUNetFolders) -> None:
-    run(fine_tuner(with_fine_tuning("Changed", epochs=1, iterations=1)))
+    run(fine_tuner(with_fine_tuning("Changed", epochs=1, iterations=1, optimizer="sgd")))
     with_fine_tuning("Changed", epochs=2, optimizer="adamw", layer_decay=0.5)
     with pytest.raises(TrainingError, match=r"optimizer sgd -> adamw, layer_decay 1.0 -> 0.5.*Set optimizer=sgd"):
         fine_tuner("Changed", resume=True)
