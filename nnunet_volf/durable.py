@@ -40,7 +40,7 @@ STATE_KEY = "nnunet_volf"
 
 
 class DurableTraining(Trainer):
-    """A mixin for nnU-Net trainers; the subclass sets the first two numbers before the training starts."""
+    """A mixin for nnU-Net trainers; the subclass calls `train_by` with its settings when it is made."""
 
     save_every_minutes: float = 15.0  # 0: by epochs only
     nonfinite_limit: int = 25
@@ -52,6 +52,16 @@ class DurableTraining(Trainer):
     random_state: dict[str, Any] | None = None  # of a loaded checkpoint, until the training goes on
     last_save: float = 0.0
     waited: float = 0.0  # seconds for batches, in the current epoch
+
+    def train_by(self, settings: Any) -> None:
+        """Take over what the settings of every training say: its length, its rate, and how often it is saved."""
+        self.num_epochs = settings.epochs
+        self.num_iterations_per_epoch = settings.iterations
+        self.initial_lr = settings.peak_learning_rate
+        self.weight_decay = settings.weight_decay
+        self.save_every = settings.save_every_epochs
+        self.save_every_minutes = settings.save_every_minutes
+        self.nonfinite_limit = settings.nonfinite_limit
 
     def initialize(self) -> None:
         """Guard the loss."""

@@ -135,9 +135,9 @@ def test_a_file_for_other_channels_leads_to_adapting() -> None:
     assert briefing.problem == (
         "weights.pth does not fit Dataset007_Liver, nnUNetPlans, 3d_fullres as it is: "
         "encoder.stages.0.0.convs.0.conv.weight is 4 x 1 x 3 x 3 x 3 in the file and 4 x 2 x 3 x 3 x 3 in the network "
-        f"(and 3 more like this). Adapted, 100.0% of the network are taken over: {command}"
+        f"(and 3 more like this). Adapted, 100.0% of the network is taken over: {command}"
     )
-    assert verdict(briefing, task) == "fits after adapting: 100.0% of the network are taken over"
+    assert verdict(briefing, task) == "fits after adapting: 100.0% of the network is taken over"
 
 
 def test_channels_in_another_order_are_refused_although_nnunet_would_take_them() -> None:

@@ -42,7 +42,7 @@ def test_a_file_for_other_channels_ends_with_3_and_adapt(
     assert code == 3
     assert "warning: pretrained on MRI, the task has T1, T2" in said
     assert "warning: pretrained at 1 x 1 x 1 mm, the task is at 3 x 1 x 1 mm" in said
-    assert "fits after adapting: 100.0% of the network are taken over" in said
+    assert "fits after adapting: 100.0% of the network is taken over" in said
     assert said.splitlines()[-1].startswith(f"next: nnunet-volf weights adapt {tmp_path / 'w.pth'} -d 7 -p nnUNetPlans")
 
 

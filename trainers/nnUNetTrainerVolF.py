@@ -66,13 +66,7 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
         super().__init__(
             plans, configuration, fold, fusion_dataset_json(dataset_json, self.settings.coefficients), device
         )
-        self.num_epochs = self.settings.epochs
-        self.num_iterations_per_epoch = self.settings.iterations
-        self.initial_lr = self.settings.peak_learning_rate
-        self.weight_decay = self.settings.weight_decay
-        self.save_every = self.settings.save_every_epochs
-        self.save_every_minutes = self.settings.save_every_minutes
-        self.nonfinite_limit = self.settings.nonfinite_limit
+        self.train_by(self.settings)
         self.validation_loader: FusionLoader | None = None
         self.held_out = False
         self.split: tuple[list[str], list[str]] = ([], [])

@@ -42,13 +42,7 @@ class nnUNetTrainerVolFFineTune(DurableTraining, nnUNetTrainer):
         plan = PlansManager(plans).get_configuration(configuration)
         self.settings = FineTuneSettings.from_mapping(plan.configuration.get(FINE_TUNE_KEY, {}))
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = self.settings.epochs
-        self.num_iterations_per_epoch = self.settings.iterations
-        self.initial_lr = self.settings.peak_learning_rate
-        self.weight_decay = self.settings.weight_decay
-        self.save_every = self.settings.save_every_epochs
-        self.save_every_minutes = self.settings.save_every_minutes
-        self.nonfinite_limit = self.settings.nonfinite_limit
+        self.train_by(self.settings)
         self.asked = asked(sys.argv)
         self.pretrained_weights = self.asked.weights  # other callers may name the file before they initialize
         self.start = origin.Start({})

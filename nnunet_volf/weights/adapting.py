@@ -36,7 +36,7 @@ def adapt(pretrained: Pretrained, matched: Match, task: Task, output: Path, seed
     record = _record(matched, task, seed)
     note = (
         f"Adapted for {task.dataset}, {task.plans_name}, {task.configuration}: {record['share']:.1%} of the network "
-        "are pretrained, the rest is initialised anew."
+        "is pretrained, the rest is initialised anew."
     )
     write_weights(output, weights, pretrained, _shareable(task.init_args), (note,), adapted=record)
 

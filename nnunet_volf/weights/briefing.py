@@ -99,7 +99,7 @@ def _problem(pretrained: Pretrained, task: Task, matched: Match, refusals: list[
     if share == 0:
         return f"{problem} No tensor of it can be made to fit. Pretrain for this task: {pretrain_command(task)}"
     return (
-        f"{problem} Adapted, {share:.1%} of the network are taken over: {adapt_command(pretrained.path, task, matched)}"
+        f"{problem} Adapted, {share:.1%} of the network is taken over: {adapt_command(pretrained.path, task, matched)}"
     )
 
 
@@ -115,7 +115,7 @@ def verdict(briefing: Briefing, task: Task) -> str:
         return f"fits: nnU-Net takes all of {task.dataset}'s network but the heads from this file as it is"
     if briefing.code == FITS_NOT:
         return "does not fit: nothing of this file can be taken over"
-    text = f"fits after adapting: {share:.1%} of the network are taken over"
+    text = f"fits after adapting: {share:.1%} of the network is taken over"
     return text if share >= _WORTH else f"{text}, which is little: most of it would still start from nothing"
 
 
