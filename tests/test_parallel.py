@@ -218,7 +218,7 @@ def test_no_worker_outlives_its_parent(number: signal.Signals, tmp_path: Path) -
     assert wait_until(lambda: len(list(tmp_path.iterdir())) >= 2), "the workers did not start"
     pids = {int(file.read_text()) for file in tmp_path.iterdir()}
     parent.send_signal(number)
-    _, errors = parent.communicate(timeout=15)
+    _, errors = parent.communicate(timeout=60)
     assert parent.returncode != 0
     assert wait_until(lambda: not any(alive(pid) for pid in pids), 5)
     if number == signal.SIGINT:

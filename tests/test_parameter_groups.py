@@ -130,7 +130,7 @@ def test_a_network_without_such_stages_trains_as_one_group_and_refuses_more() ->
 
 def test_wrapped_by_torch_compile_the_groups_are_the_same() -> None:
     net = unet()
-    compiled = torch.compile(net)
+    compiled = torch.compile(net, backend="eager")  # the default one starts processes
     plain, wrapped = (groups(n, first="decoder", layer_decay=0.9) for n in (net, compiled))
     assert [(g.scale, g.first, len(g.parameters)) for g in plain] == [
         (g.scale, g.first, len(g.parameters)) for g in wrapped
