@@ -207,6 +207,8 @@ def test_closing_the_iterator_stops_all_workers_at_once(tmp_path: Path) -> None:
 def test_no_worker_outlives_its_parent(number: signal.Signals, tmp_path: Path) -> None:
     code = (
         "from nnunet_volf.preprocessing.parallel import run_parallel; from parallel_tasks import annotate\n"
+        # a shell starts what runs in the background with SIGINT ignored, and its children inherit that
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"if __name__ == '__main__': list(run_parallel(annotate, [({str(tmp_path)!r}, n) for n in range(1, 9)], "
         "workers=2))"
     )
@@ -218,7 +220,7 @@ def test_no_worker_outlives_its_parent(number: signal.Signals, tmp_path: Path) -
     assert wait_until(lambda: len(list(tmp_path.iterdir())) >= 2), "the workers did not start"
     pids = {int(file.read_text()) for file in tmp_path.iterdir()}
     parent.send_signal(number)
-    _, errors = parent.communicate(timeout=60)
+    _, errors = parent.communicate(timeout=15)
     assert parent.returncode != 0
     assert wait_until(lambda: not any(alive(pid) for pid in pids), 5)
     if number == signal.SIGINT:
