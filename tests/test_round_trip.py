@@ -38,7 +38,7 @@ def deeper(plans: dict[str, Any]) -> None:
     network.update(
         n_stages=4,
         features_per_stage=[4, 8, 8, 8],
-        strides=[*network["strides"], [1, 2, 2]],
+        strides=[*network["strides"], [1, 2, 1]],  # 20 voxels halve twice only
         kernel_sizes=[[3, 3, 3]] * 4,
         n_conv_per_stage=[1] * 4,
         n_conv_per_stage_decoder=[1] * 3,
