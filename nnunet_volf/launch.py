@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from nnunet_volf.errors import TrainingError
+from nnunet_volf.files import read_json
 from nnunet_volf.plans import PlannedDataset
 from nnunet_volf.settings import VolFSettings
 from nnunet_volf.training_files import EXIT_REQUEUE, FINAL, LATEST
@@ -56,13 +56,13 @@ class Training:
     @property
     def cases(self) -> int:
         """The number of cases that the dataset had when the training last started."""
-        description = json.loads((self.folder.parent / "dataset.json").read_text(encoding="utf-8"))
+        description = read_json(self.folder.parent / "dataset.json")
         return int(description["numTraining"])
 
     @property
     def settings(self) -> VolFSettings:
         """The settings that the training last started with."""
-        plans = json.loads((self.folder.parent / "plans.json").read_text(encoding="utf-8"))
+        plans = read_json(self.folder.parent / "plans.json")
         return replace(self.dataset, plans=plans).settings(self.configuration)
 
     def arguments(self) -> list[str]:

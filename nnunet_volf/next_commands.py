@@ -44,6 +44,15 @@ def pretrain_command(dataset: int | str, plans_name: str, configuration: str) ->
     return f"nnunet-volf pretrain FOLDER --for {dataset} -p {plans_name} -c {configuration}"
 
 
+def check_command(weights: Path, plans: Mapping[str, Any], configuration: str | None) -> str:
+    """Return the command that compares weights with the dataset that their plans are for, where they say which."""
+    file, target = shlex.quote(str(weights)), plans.get(TARGET_KEY, plans) or {}
+    if "dataset_name" not in target:
+        return f"nnunet-volf weights check {file} -d DATASET -c {configuration}"
+    number, name = dataset_number(target["dataset_name"]), target["plans_name"]
+    return f"nnunet-volf weights check {file} -d {number} -p {name} -c {configuration}"
+
+
 def commands_after_pretraining(plans: Mapping[str, Any], configuration: str, checkpoint: Path) -> list[str]:
     """Return the commands that fine-tune from a checkpoint, on the dataset that the plans are for.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from nnunet_volf.datasets import PREPROCESSED, dataset_number, find_dataset, plan_command
 from nnunet_volf.errors import DataError, SettingsError
-from nnunet_volf.files import write_json
+from nnunet_volf.files import read_json, write_json
 from nnunet_volf.finetune_settings import FINE_TUNE_KEY
 from nnunet_volf.setting_rules import Kind, Settings
 from nnunet_volf.settings import PLANS_KEY, VolFSettings
@@ -49,7 +48,7 @@ class PlannedDataset:
 
     def channel_names(self) -> dict[str, str]:
         """Return the names of the channels by number, from dataset.json."""
-        description = json.loads((self.folder / "dataset.json").read_text(encoding="utf-8"))
+        description = read_json(self.folder / "dataset.json")
         names: dict[str, str] = description.get("channel_names") or description["modality"]
         return names
 
@@ -88,7 +87,7 @@ def read_plans(folder: Path, plans_name: str) -> dict[str, Any]:
             f"{path} does not exist. Plans of this dataset: {', '.join(there) or 'none'}. "
             f"Name one with -p, or plan first: {plan_command(folder.name)}."
         )
-    plans: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    plans: dict[str, Any] = read_json(path)
     return plans
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from nnunet_volf.datasets import MANIFEST, RAW, dataset_number, find_dataset
 from nnunet_volf.errors import DataError
+from nnunet_volf.files import read_json
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def described(folder: Path) -> dict[str, Any]:
     """Return what the dataset.json of a dataset says."""
     path = folder / "dataset.json"
     try:
-        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        description: dict[str, Any] = read_json(path)
     except FileNotFoundError as error:
         raise DataError(
             f"{folder} has no dataset.json, so its channels are not known. Write one, as nnU-Net asks for."

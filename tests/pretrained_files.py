@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 # A small ResidualEncoderUNet, described as nnU-Net's plans do.
 ARCHITECTURE: dict[str, Any] = {
@@ -90,3 +90,17 @@ def nnssl_file(path: Path, weights: dict[str, torch.Tensor], **changes: Any) -> 
     }
     torch.save(content, path)
     return path
+
+
+def written(path: Path, content: Any) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def unique_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """Return each parameter once, under the first of its names that is not the decoder's view of the encoder."""
+    return {name: value.detach() for name, value in model.named_parameters()}
+
+
+def equal(tensors: Any, expected: dict[str, Tensor]) -> bool:
+    return tensors.keys() == expected.keys() and all(torch.equal(tensors[name], expected[name]) for name in expected)

@@ -12,27 +12,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import NnUNetFolders
-from pretrained_files import ARCHITECTURE, adaptation_plan, network, nnssl_file
+from pretrained_files import ARCHITECTURE, adaptation_plan, equal, network, nnssl_file, unique_parameters, written
 from torch import Tensor, nn
 from training import DATASET, make_trainer, with_settings
 
 from nnunet_volf.errors import WeightsError
 from nnunet_volf.weights.dialects import read_pretrained
 from nnunet_volf.weights.pretrained import Pretrained
-
-
-def written(path: Path, content: Any) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def unique_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Return each parameter once, under the first of its names that is not the decoder's view of the encoder."""
-    return {name: value.detach() for name, value in model.named_parameters()}
-
-
-def equal(tensors: Any, expected: dict[str, Tensor]) -> bool:
-    return tensors.keys() == expected.keys() and all(torch.equal(tensors[name], expected[name]) for name in expected)
 
 
 @pytest.fixture(scope="module")

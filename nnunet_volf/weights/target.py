@@ -12,7 +12,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
-from nnunet_volf.datasets import PREPROCESSED, find_dataset
+from nnunet_volf.datasets import PREPROCESSED, dataset_number, find_dataset
 from nnunet_volf.files import read_json
 from nnunet_volf.plans import planned_dataset, plans_in
 from nnunet_volf.weights.names import canonical
@@ -38,7 +38,7 @@ class Task:
     @property
     def number(self) -> int:
         """Return 4 for ``Dataset004_Hippocampus``."""
-        return int(self.dataset.removeprefix("Dataset")[:3])
+        return dataset_number(self.dataset)
 
     def network(self, seed: int = 0) -> nn.Module:
         """Build the network on the CPU, initialised as nnU-Net does; the same seed gives the same network."""

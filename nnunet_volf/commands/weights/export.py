@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _weights(args: argparse.Namespace) -> int:
+    from nnunet_volf import next_commands
     from nnunet_volf.weights.export import export_weights
     from nnunet_volf.weights.model_card import Terms
 
@@ -53,7 +54,8 @@ def _weights(args: argparse.Namespace) -> int:
         print("No licence is stated, and without one others may not use the weights: state it with --license.")
     for warning in exported.warnings:
         print(f"warning: {warning}")
-    print(f"\nnext: {_nnssl_command(weights) if args.nnssl else _check_command(weights)}")
+    check = next_commands.check_command(weights.path, weights.plans or {}, weights.configuration)
+    print(f"\nnext: {_nnssl_command(weights) if args.nnssl else check}")
     return 0
 
 
@@ -81,20 +83,6 @@ def _as_stock(args: argparse.Namespace) -> int:
 def _say_left_out(names: tuple[str, ...]) -> None:
     if names:
         print(f"Left out, because others have no use for it or it may tell of patients: {', '.join(names)}")
-
-
-def _check_command(weights: Pretrained) -> str:
-    """Return the command that compares the weights with the dataset they are for, where their plans say which."""
-    from nnunet_volf.datasets import dataset_number
-    from nnunet_volf.plans import TARGET_KEY
-
-    plans = weights.plans or {}
-    target = plans.get(TARGET_KEY, plans) or {}
-    file = shlex.quote(str(weights.path))
-    if "dataset_name" not in target:
-        return f"nnunet-volf weights check {file} -d DATASET -c {weights.configuration}"
-    number, name = dataset_number(target["dataset_name"]), target["plans_name"]
-    return f"nnunet-volf weights check {file} -d {number} -p {name} -c {weights.configuration}"
 
 
 def _nnssl_command(weights: Pretrained) -> str:

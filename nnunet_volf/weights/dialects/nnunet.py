@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_volf.durable import STATE_KEY
 from nnunet_volf.errors import WeightsError
+from nnunet_volf.files import read_json
 from nnunet_volf.weights.dialects.sound import sound_architecture, sound_preparation
 from nnunet_volf.weights.dialects.tensors import tensors_of
 from nnunet_volf.weights.dialects.values import mapping, plain_only, text, texts, whole
@@ -120,6 +120,6 @@ def _files_beside(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except ValueError as error:
         raise WeightsError(f"{path} is not JSON ({error}). Repair it or move it away.") from error
