@@ -19,3 +19,7 @@ class TrainingError(VolFError):
 
 class WeightsError(VolFError):
     """A file of weights cannot be read, understood, or made to fit."""
+
+
+class BenchmarkError(VolFError):
+    """A comparison cannot be made as it was asked for."""

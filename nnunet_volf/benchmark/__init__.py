@@ -1,0 +1,1 @@
+"""Does it help my task? Trainings of several arms on few labels, compared case by case."""
