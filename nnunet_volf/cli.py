@@ -19,7 +19,7 @@ _BROKEN_PIPE = 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``nnunet-volf`` with these arguments, or with those of the process, and return its exit code."""
     try:
-        args = _parser().parse_args(argv)
+        args = parser().parse_args(argv)
         code: int = args.run(args)
         sys.stdout.flush()
     except VolFError as error:
@@ -34,8 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nnunet-volf", description="Volume Fusion pretraining for nnU-Net.")
-    parser.add_argument("--version", action="version", version=f"nnunet-volf {nnunet_volf.__version__}")
-    commands.declare(parser, commands.__name__, commands.COMMANDS, title="commands", metavar="COMMAND")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line; the command reference and the tests of the pages read it, too."""
+    top = argparse.ArgumentParser(prog="nnunet-volf", description="Volume Fusion pretraining for nnU-Net.")
+    top.add_argument("--version", action="version", version=f"nnunet-volf {nnunet_volf.__version__}")
+    commands.declare(top, commands.__name__, commands.COMMANDS, title="commands", metavar="COMMAND")
+    return top
