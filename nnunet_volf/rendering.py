@@ -149,6 +149,7 @@ def _share_and_depth(part: Part, points: Field, spacing: Sequence[float]) -> tup
         local = local - bend * np.clip((local[longest] / part.radii[longest]) ** 2, 0, 2)
     far = np.maximum(np.sqrt(((local / radii) ** 2).sum(axis=0)), 1e-3)
     normal = np.einsum("ji,j...->i...", rotation, local / radii**2)
-    width = sum(s * np.abs(component) for s, component in zip(spacing, normal, strict=True))
+    steps = np.array(spacing, dtype=np.float32).reshape(3, 1, 1, 1)
+    width = np.sqrt(((steps * normal) ** 2).sum(axis=0))  # a uniform edge of the variance of a voxel's projection
     distance = far * (far - 1) / np.maximum(width, 1e-6)  # in voxels, signed, to first order
     return np.clip(0.5 - distance, 0, 1).astype(np.float32), np.clip(2.5 * (1 - far), 0, 1).astype(np.float32)
