@@ -5,6 +5,7 @@ readable as they are where the repository is shown.
 """
 
 from importlib.metadata import version as version_of
+from typing import Any
 
 project = "nnunet-volf"
 author = "The nnunet-volf authors"
@@ -23,3 +24,13 @@ html_theme = "furo"
 html_title = f"{project} {version}"
 html_show_sphinx = False
 html_copy_source = False
+
+
+def setup(app: Any) -> None:
+    """Lead links to the two pages beside this folder to where they are in the site."""
+    app.connect("source-read", _point_into_the_site)
+
+
+def _point_into_the_site(_app: Any, _page: str, source: list[str]) -> None:
+    for outside, inside in (("../README.md", "index.md"), ("../CHANGELOG.md", "changelog.md")):
+        source[0] = source[0].replace(f"]({outside}", f"]({inside}")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from conftest import NnUNetFolders
+from matplotlib import image
+from training import make_trainer, with_settings
 
-from nnunet_volf.cli import main
+from nnunet_volf.cli import parser
 from nnunet_volf.finetune_settings import FineTuneSettings
-from nnunet_volf.setting_rules import Settings
+from nnunet_volf.setting_rules import Settings, parse_assignments
 from nnunet_volf.settings import VolFSettings
 
 REPOSITORY = Path(__file__).parent.parent
@@ -38,13 +44,74 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles}, target
 
 
+def commands_shown(page: Path) -> list[str]:
+    """The `nnunet-volf` commands in the fenced blocks of a page, without its name.
+
+    What stands for something else is `<words in brackets>`, an environment variable (a number may stand there), or `…`.
+    """
+    blocks = re.findall(
+        r"^ *```(?:bash|console)\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    shown = [found for line in lines for found in re.findall(r"(?<!install )\bnnunet-volf ([^#&|;)]+)", line)]
+    return [" ".join(re.sub(r"<[^>]+>|\$\w+|\$\{\w+\}", "1", command).split()) for command in shown]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_every_command_that_is_shown_exists(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in set(re.findall(r"nnunet-volf ([a-z]+) ", page.read_text(encoding="utf-8"))):
-        with pytest.raises(SystemExit) as left:
-            main([command, "--help"])
-        assert left.value.code == 0, f"{page.name} shows 'nnunet-volf {command}'"
-        capsys.readouterr()
+def test_every_command_line_in_a_block_is_understood(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in commands_shown(page):
+        try:
+            args = parser().parse_args(shlex.split(command))
+        except SystemExit:
+            pytest.fail(f"{page.name} shows 'nnunet-volf {command}': {capsys.readouterr().err}")
+        if getattr(args, "set", None):
+            kind = (
+                FineTuneSettings
+                if command.startswith("benchmark") or getattr(args, "fine_tune", False)
+                else VolFSettings
+            )
+            kind.from_mapping(parse_assignments(args.set))
+
+
+def test_the_blocks_of_all_pages_show_most_commands() -> None:
+    shown = [tuple(command.split()[:2]) for page in PAGES for command in commands_shown(page)]
+    assert len(shown) > 30
+    assert {"import", "plan", "preprocess", "pretrain", "settings", "preview", "doctor", "weights"} <= {
+        s[0] for s in shown
+    }
+    assert ("weights", "adapt") in shown
+
+
+def test_a_placeholder_stands_for_a_word_and_a_wrong_option_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    lines = [
+        "nnunet-volf weights check <printed above> \\",
+        "    -d $ID  # why",
+        ".venv/bin/nnunet-volf doctor --no && x",
+    ]
+    page.write_text("\n".join(["```bash", *lines, "```"]), encoding="utf-8")
+    assert commands_shown(page) == ["weights check 1 -d 1", "doctor --no"]
+    with pytest.raises(SystemExit):
+        parser().parse_args(["doctor", "--no"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_command_that_is_named_exists(page: Path) -> None:
+    known = command_names(parser())
+    for first, second in re.findall(r"`nnunet-volf ([a-z]+)(?: ([a-z]+))?", page.read_text(encoding="utf-8")):
+        assert (first,) in known, f"{page.name} names 'nnunet-volf {first}'"
+        if second and (first, second) not in known:
+            assert not any(len(name) == 2 and name[0] == first for name in known), f"{page.name}: {first} {second}"
+
+
+def command_names(of: argparse.ArgumentParser) -> set[tuple[str, ...]]:
+    """The commands of a parser, those within another with its name before theirs."""
+    names: set[tuple[str, ...]] = set()
+    for action in of._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                names |= {(name,), *((name, *inner) for inner in command_names(command))}
+    return names
 
 
 @pytest.mark.parametrize(
@@ -79,15 +146,18 @@ def test_the_python_snippets_run_and_print_what_the_page_says(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_quickstart_runs(tmp_path: Path) -> None:
-    script = REPOSITORY / "benchmarks" / "quickstart.py"
-    arguments = ["--folder", str(tmp_path), "--epochs", "1", "--iterations", "2", "--skip-fine-tuning"]
-    done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=False)
+def test_the_figure_is_drawn_from_a_pretraining(phantoms: NnUNetFolders, tmp_path: Path) -> None:
+    trainer = make_trainer(with_settings("Pictured", epochs=1, iterations=2))
+    trainer.run_training()
+    weights, picture = Path(trainer.output_folder) / "checkpoint_final.pth", tmp_path / "figure.png"
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / "figure.py"), "901", str(weights), str(picture), "-p"]
+    done = subprocess.run([*command, "Pictured"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    weights = Path(re.findall(r"pretrained weights: (.*)", done.stdout)[-1])
-    assert weights.is_file()
-    assert (tmp_path / "preview.png").is_file()
+    drawn = image.imread(picture)
+    assert drawn.shape[1] > 1000
+    panels = np.array_split(drawn[drawn.shape[0] // 2], 5)
+    assert len({panel.tobytes() for panel in panels}) == 5
+    assert all(np.ptp(panel) > 0.1 for panel in panels)
 
 
 @pytest.mark.slow
