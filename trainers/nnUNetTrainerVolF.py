@@ -130,7 +130,7 @@ class nnUNetTrainerVolF(DurableTraining, nnUNetTrainer):
         if self.local_rank == 0:
             training, held_out = self.split
             cases = UnlabeledCases(self.preprocessed_dataset_folder, training)
-            self.data = continued(describe_data(cases, held_out), before=self.data)
+            self.data = continued({**describe_data(cases, held_out), "fold": str(self.fold)}, before=self.data)
             self.print_to_log_file(f"Data: {self.data}", also_print_to_console=False)
         k = self.settings.coefficients
         self.print_to_log_file(f"Volume Fusion settings: {self.settings.to_mapping()}", also_print_to_console=False)

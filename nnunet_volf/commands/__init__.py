@@ -11,7 +11,18 @@ import argparse
 import importlib
 from collections.abc import Sequence
 
-COMMANDS = ("pretrain", "import_archive", "plan", "preprocess", "weights", "settings", "preview", "trainers", "doctor")
+COMMANDS = (
+    "pretrain",
+    "import_archive",
+    "plan",
+    "preprocess",
+    "weights",
+    "settings",
+    "benchmark",
+    "preview",
+    "trainers",
+    "doctor",
+)
 
 
 def declare(parser: argparse.ArgumentParser, package: str, names: Sequence[str], title: str, metavar: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nnunet_volf import plans
+from nnunet_volf.errors import VolFError
 from nnunet_volf.settings import PRESETS
 from nnunet_volf.weights.choices import CHANNEL_RULES, SCOPES
 
@@ -21,6 +22,24 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-np", type=int, metavar="N", help="worker processes [as many as there are CPUs and memory for]"
     )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Declare what is trained on."""
+    parser.add_argument("-device", choices=("cuda", "cpu", "mps"), help="[cuda where there is a GPU]")
+
+
+def device_here(asked: str | None) -> str:
+    """Return the device that was asked for, which must be there, or the best that is."""
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if asked is None:
+        return next(device for device, is_there in there.items() if is_there)
+    if not there[asked]:
+        usable = " or ".join(device for device, is_there in there.items() if is_there)
+        raise VolFError(f"-device {asked}: torch finds no such device here. There is {usable}.")
+    return asked
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ignore-disk", action="store_true", help="begin although the disk may not hold everything")
     parser.add_argument("-f", default="all", metavar="FOLD", help="0 to 4 hold a fifth of the cases out [%(default)s]")
-    parser.add_argument("-device", choices=("cuda", "cpu", "mps"), help="[cuda where there is a GPU]")
+    options.add_device(parser)
     parser.add_argument("-num_gpus", type=int, default=1, metavar="N", help="[%(default)s]")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and what it takes")
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Say what will be done, then do it stage by stage; each stage finds out by itself what is done already."""
     _require_folders()
-    args.device = _device(args.device)
+    args.device = options.device_here(args.device)
     target = plans.planned_dataset(args.target, args.p) if args.target else None
     _require_planning(args, target)
     imported = _imported_before(args.source)
@@ -94,18 +94,6 @@ def _require_planning(args: argparse.Namespace, target: plans.PlannedDataset | N
 
     VolFSettings.from_mapping(settings)
     find_planner(args.pl)
-
-
-def _device(asked: str | None) -> str:
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if asked is None:
-        return next(device for device, is_there in there.items() if is_there)
-    if not there[asked]:
-        usable = " or ".join(device for device, is_there in there.items() if is_there)
-        raise VolFError(f"-device {asked}: torch finds no such device here. There is {usable}.")
-    return asked
 
 
 def _imported_before(source: str) -> str | None:

@@ -1,0 +1,128 @@
+"""Do the trainings of a benchmark that are not done yet: here, some at a time, or on the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunet_volf.benchmark.folder import FAILED, LOG, note_failure, outcome_of, run_folder
+from nnunet_volf.benchmark.results import Run
+from nnunet_volf.errors import BenchmarkError
+
+# Without the working folder, which Python puts before all others here: it may be a checkout of this package.
+_ENTRY = (
+    "import sys; sys.path = [folder for folder in sys.path if folder]; "
+    "from nnunet_volf.benchmark.training import main; main()"
+)
+_HANDED_ON = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_extTrainer")
+
+
+@dataclass
+class Trainings:
+    """The trainings of a folder, each a process of its own that can do no harm to the others."""
+
+    folder: Path
+    device: str
+    environment: dict[str, str]
+    stopping: threading.Event = field(default_factory=threading.Event)
+    children: set[subprocess.Popen[bytes]] = field(default_factory=set)
+
+    def train(self, run: Run) -> None:
+        """Do one training; whatever happens to it is found in its folder."""
+        place = run_folder(self.folder, run)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / FAILED).unlink(missing_ok=True)
+        with (place / LOG).open("wb") as log:
+            command = [sys.executable, "-c", _ENTRY, str(self.folder), run.name, self.device]
+            if self.stopping.is_set():
+                return
+            child = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=self.environment
+            )
+            self.children.add(child)
+            code = child.wait()
+            self.children.discard(child)
+        if not self.stopping.is_set() and outcome_of(self.folder, run) is None:
+            note_failure(self.folder, run, _reason(code, place / LOG))
+
+    def stop(self) -> None:
+        """End the trainings that are running, and begin no others."""
+        self.stopping.set()
+        for child in list(self.children):
+            with contextlib.suppress(OSError):
+                child.terminate()
+
+
+def train_here(folder: Path, runs: Sequence[Run], device: str, at_a_time: int) -> Iterator[Run]:
+    """Do trainings on this machine, and pass each on when it has ended."""
+    trainings = Trainings(folder, device, environment(device, at_a_time))
+    with ThreadPoolExecutor(at_a_time) as pool:
+        try:
+            running: dict[Future[None], Run] = {pool.submit(trainings.train, run): run for run in runs}
+            for future in as_completed(running):
+                future.result()
+                yield running[future]
+        except BaseException:  # also Ctrl-C, which would otherwise wait for all that is to do
+            trainings.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def train_on_dask(folder: Path, runs: Sequence[Run], device: str, address: str) -> Iterator[Run]:
+    """Do trainings on a Dask cluster, whose workers see the same folders; each worker does one at a time."""
+    try:
+        import distributed
+
+        dask: Any = distributed  # typed in part
+    except ImportError as error:
+        raise BenchmarkError("--dask needs dask.distributed: pip install 'nnunet-volf[dask]'.") from error
+    try:
+        client = dask.Client(address, timeout="30s")
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(
+            f"No Dask scheduler answers at {address} ({error}). Start one, or name its file."
+        ) from error
+    handed_on = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
+    with client:
+        running = {client.submit(train_there, folder, run, device, handed_on, pure=False): run for run in runs}
+        try:
+            for future in dask.as_completed(running):
+                run = running[future]
+                if future.status == "error":  # a worker died, or could not begin
+                    run_folder(folder, run).mkdir(parents=True, exist_ok=True)
+                    note_failure(folder, run, f"the Dask worker failed: {future.exception()}")
+                yield run
+        except BaseException:
+            client.cancel(list(running))
+            raise
+
+
+def train_there(folder: Path, run: Run, device: str, handed_on: dict[str, str]) -> None:
+    """Do one training on a Dask worker, in a process of its own as everywhere."""
+    Trainings(folder, device, {**environment(device, 1), **handed_on}).train(run)
+
+
+def environment(device: str, at_a_time: int) -> dict[str, str]:
+    """Return the environment of a training; what the user has set is kept."""
+    wanted = {}
+    if device == "cpu":
+        # In the training's own process, where the arms of a seed draw the same crops; several of them share the CPUs.
+        wanted["nnUNet_n_proc_DA"] = "0"
+        wanted["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // at_a_time))
+        wanted["nnUNet_compile"] = "0"  # takes longer on a CPU than a short training
+    return {**wanted, **os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def _reason(code: int, log: Path) -> str:
+    """Return the last thing that a training said, which is its error message, and how it ended."""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    ended = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
+    return f"{lines[-1].strip()[:500]} ({ended})" if lines else f"it said nothing ({ended})"
