@@ -31,37 +31,35 @@ class Interval:
 def mean_interval(values: Floats, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Interval:
     """Return the mean of seeds x cases (NaN where there is no value) and where it would lie with others of both.
 
-    The percentiles of the crossed bootstrap, moved away from the mean by the factor that few seeds and few cases ask
-    for, and kept within the values that the metric can take.
+    The percentiles of the crossed bootstrap; where few seeds or few cases make them too narrow, their distances from
+    the mean are stretched until the interval is as wide as Student's t asks for. Kept within what the metric can be.
     """
     value = mean_over_cases(values)
     if values.shape[1] < 2:
         return Interval(value, value, value)
-    means = resampled_means(values, RESAMPLES)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    wider = widening(values, float(means.std()))
-    lowest, highest = (value + wider * (float(end) - value) for end in (low, high))
-    return Interval(value, max(lowest, bounds[0]), min(highest, bounds[1]))
+    low, high = np.quantile(resampled_means(values, RESAMPLES), [tail, 1 - tail]).tolist()
+    stretch = max(1.0, 2 * half_width(values) / (high - low)) if high - low > SAME else 1.0
+    return Interval(
+        value, max(value + stretch * (low - value), bounds[0]), min(value + stretch * (high - value), bounds[1])
+    )
 
 
-def widening(values: Floats, spread: float) -> float:
-    """Return by how much a bootstrap with this spread is too narrow for so few seeds and cases; at least 1.
+def half_width(values: Floats) -> float:
+    """Return half the width of a t interval for the mean, with two variances: over seeds and over cases.
 
-    The factor is that of Student's t for the two variances of the mean, over seeds and over cases, with
-    Satterthwaite's degrees of freedom, over that of a normal distribution with the spread of the bootstrap.
+    The degrees of freedom are Satterthwaite's. What differs from seed to seed and from case to case is in both
+    variances and so counts twice, which errs on the safe side.
     """
     cases = per_case(values)
     variances = [(float(cases.var(ddof=1)) / len(cases), len(cases) - 1)]
     if len(values) > 1:
         variances.append((_variance_over_seeds(values), len(values) - 1))
     variance = sum(part for part, _ in variances)
-    if spread < SAME or variance < SAME**2:
-        return 1.0
+    if variance < SAME**2:
+        return 0.0
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in variances)
-    quantile = (1 + CONFIDENCE) / 2
-    heavier_tails = float(stats.t.ppf(quantile, freedom) / stats.norm.ppf(quantile))
-    return max(1.0, heavier_tails * float(np.sqrt(variance)) / spread)
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(variance))
 
 
 def _variance_over_seeds(values: Floats) -> float:

@@ -28,18 +28,17 @@ LONGEST_NAME = 20  # of an arm; keeps the table within 100 columns
 
 def write_results_csv(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Write a line for each training, test case and class, in an order that does not depend on the outcomes' own."""
-    lines: list[tuple[Any, ...]] = [
-        (run.arm, run.labels, run.seed, run.fold, run.rate, score.case, score.label, *values)
-        for run, score, values in (
-            (outcome.run, score, [getattr(score, metric) for metric in METRICS])
-            for outcome in outcomes
-            for score in outcome.scores
-        )
-    ]
+    lines: list[tuple[Any, ...]] = []
+    for outcome in outcomes:
+        run = outcome.run
+        for score in outcome.scores:
+            values = [getattr(score, metric) for metric in METRICS]
+            lines.append((run.arm, run.labels, run.seed, run.fold, run.rate, score.case, score.label, *values))
+    lines.sort(key=lambda line: line[: -len(METRICS)])
     with replacing(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(sorted(lines, key=lambda line: line[: len(COLUMNS) - len(METRICS)]))
+        writer.writerows(lines)
 
 
 def report_json(experiment: Experiment, outcomes: Sequence[Outcome], findings: Findings) -> dict[str, Any]:

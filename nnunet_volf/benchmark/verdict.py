@@ -11,8 +11,10 @@ from nnunet_volf.benchmark.convergence import Convergence
 from nnunet_volf.benchmark.label_efficiency import Worth
 from nnunet_volf.benchmark.results import METRIC_NAMES
 from nnunet_volf.benchmark.score_grid import MEAN
-from nnunet_volf.benchmark.statistics import SAME
+from nnunet_volf.benchmark.statistics import CONFIDENCE, SAME
 from nnunet_volf.benchmark.wording import change, count, dice, interval, listed
+
+SIGNIFICANT = 1 - CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -165,13 +167,18 @@ def _other_metrics(comparisons: Sequence[Comparison], arm: str) -> Iterator[str]
 def _holm(primary: Sequence[Comparison]) -> Iterator[str]:
     """Say where the interval and Wilcoxon's test, corrected for asking several times, disagree, and why."""
     tested = [(c, c.p_holm) for c in primary if c.p_holm is not None]
-    corrected = f"Wilcoxon's test, corrected for {count(len(tested), 'comparison')},"
-    for c, p in tested:
-        what = f"{c.arm} against {c.reference} with {count(c.labels, 'labelled case')}"
-        if c.verdict != "unclear" and p >= 0.05:
-            yield f"{what}: the interval excludes 0, but {corrected} does not confirm it (p = {p:.2g})."
-        elif c.verdict == "unclear" and p < 0.05:
-            yield (
-                f"{what}: {corrected} finds a difference for these very trainings (p = {p:.2g}), but the interval says "
-                "that trainings with other seeds may not show it."
-            )
+    test = f"Wilcoxon's test, corrected for {count(len(tested), 'comparison')},"
+    unconfirmed = [_with_p(c, p) for c, p in tested if c.verdict != "unclear" and p >= SIGNIFICANT]
+    if unconfirmed:
+        yield f"The interval excludes 0, but {test} does not confirm it: {listed(unconfirmed)}."
+    of_these_seeds = [_with_p(c, p) for c, p in tested if c.verdict == "unclear" and p < SIGNIFICANT]
+    if of_these_seeds:
+        yield (
+            f"{test} finds a difference between these very trainings, but the interval says that trainings with other "
+            f"seeds may not show it: {listed(of_these_seeds)}."
+        )
+
+
+def _with_p(comparison: Comparison, p: float) -> str:
+    labels = count(comparison.labels, "labelled case")
+    return f"{comparison.arm} against {comparison.reference} with {labels} (p = {p:.2g})"
