@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_volf.files import replacing
+from nnunet_volf.pages import write_page
 
 from .report_data import AXES, ImportReport, Measures, measure, shown, sides
 from .report_figures import histograms, profile, spans_scales
@@ -66,11 +65,7 @@ class Picture:
 
 def write_report(path: Path, report: ImportReport) -> None:
     """Write the page, whole or not at all."""
-    template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    page = environment.from_string(template).render(_context(report))
-    with replacing(path) as aside:
-        aside.write_text(page, encoding="utf-8", newline="\n")
+    write_page(path, Path(__file__).with_name("report.html"), _context(report))
 
 
 def cases_to_show(report: ImportReport) -> list[str]:
