@@ -41,10 +41,18 @@ def literal_holm(p_values: list[float | None]) -> list[float | None]:
         [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
         [0.1, -0.2, 0.3, 0.45, -0.5, 0.6, 0.75],
         [-0.1, -0.25, -0.3, 0.04, -0.5, -0.6, -0.7, -0.8],
+        [0.1, 0.1, -0.1, 0.2, 0.2, -0.3, 0.3, 0.4],
+        [0.1] * 12,
     ],
 )
 def test_the_signed_rank_test_counts_signs(differences: list[float]) -> None:
     assert signed_rank_p(np.array(differences)) == pytest.approx(literal_signed_rank_p(differences))
+
+
+@pytest.mark.parametrize("cases", [20, 50, 51, 200])
+def test_the_signed_rank_test_is_scipys(cases: int) -> None:
+    differences = np.random.default_rng(cases).normal(0.2, 1, size=cases)
+    assert signed_rank_p(differences) == pytest.approx(stats.wilcoxon(differences).pvalue)
 
 
 def test_differences_that_are_equal_but_for_rounding_are_ties() -> None:
