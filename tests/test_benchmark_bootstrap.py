@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -146,6 +150,12 @@ def test_the_interval_is_never_narrower_than_the_plain_percentiles(values: np.nd
     assert interval.high >= high - 1e-9
 
 
+def test_where_seeds_and_cases_are_many_the_interval_is_the_plain_percentiles() -> None:
+    values = np.random.default_rng(10).normal(size=(20, 60))
+    interval = mean_interval(values)
+    assert [interval.low, interval.high] == pytest.approx(np.quantile(resampled_means(values), [0.025, 0.975]))
+
+
 def test_the_same_table_always_has_the_same_interval() -> None:
     values = np.random.default_rng(7).normal(size=(3, 20))
     first = mean_interval(values)
@@ -192,3 +202,12 @@ def test_where_seeds_differ_the_interval_holds_the_truth_and_seeds_taken_as_case
     assert 0.92 <= crossed / repeats <= 0.98
     assert plain < crossed
     assert naive / repeats < 0.75
+
+
+@pytest.mark.slow
+def test_the_script_behind_the_table_of_coverages_runs() -> None:
+    script = Path(__file__).parent.parent / "benchmarks" / "coverage.py"
+    command = [sys.executable, str(script), "--repeats", "2", "--cases", "5", "--seeds", "1", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == 2 + 1 + 3

@@ -6,7 +6,7 @@ import math
 
 import pytest
 from benchmark_results import experiment, outcomes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_volf.benchmark.findings import findings
@@ -42,6 +42,7 @@ def test_one_measured_number_gives_a_bound() -> None:
     assert labels_needed({}, 0.7) == (None, "")
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.integers(1, 500), st.floats(0, 1), min_size=1, max_size=5), st.floats(0, 1), st.floats(0, 1))
 def test_a_better_arm_is_never_worth_fewer_labels(scratch: dict[int, float], one: float, other: float) -> None:
     worse, better = (labels_needed(scratch, dice)[0] for dice in sorted((one, other)))

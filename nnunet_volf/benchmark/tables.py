@@ -23,7 +23,7 @@ from nnunet_volf.files import replacing
 FORMAT = 1  # of report.json; raised when what is in it changes its meaning
 COLUMNS = ("arm", "labels", "seed", "fold", "rate", "case", "class", *METRICS)
 HEADER = ("labels", "arm", "Dice", "SD of seeds", "to scratch", "95 % interval", "cases +/-/=", "p (Holm)")
-LONGEST_NAME = 20  # of an arm; keeps the table within 100 columns
+LONGEST_NAME = 16  # of an arm; keeps the table within 100 columns
 
 
 def write_results_csv(path: Path, outcomes: Sequence[Outcome]) -> None:
