@@ -41,7 +41,8 @@ def dice_chart(levels: Sequence[Level], arms: Sequence[str], width: int = WIDE) 
     """
     height, left, bottom = (400.0, 46.0, 352.0) if width == WIDE else (310.0, 38.0, 266.0)
     names = [arm for arm in arms if any(level.arm == arm for level in levels)]
-    right = width - 22 - _LETTER * max(len(_short(name)) for name in names)
+    # A narrow chart needs its width for the curves; the page's legend tells the arms apart.
+    right = width - 22 - _LETTER * max(len(_short(name)) for name in names) if width == WIDE else width - 6.0
     counts = sorted({level.labels for level in levels})
     inside = 10 + 6.0 * len(names)
     x_axis = Axis(counts[0], counts[-1], left + inside, right - inside, logarithmic=True)
@@ -57,9 +58,10 @@ def dice_chart(levels: Sequence[Level], arms: Sequence[str], width: int = WIDE) 
         parts.append(polyline(f"line arm{style}", points))
         parts += [_level(level, x, y_axis, style) for level, (x, _) in zip(mine, points, strict=True)]
         ends.append(points[-1][1])
-    for arm, end, place in zip(names, ends, apart(ends, 15, _TOP, bottom - 4), strict=True):
-        parts.append(segment("leader", right - 4, end, right + 4, place))
-        parts.append(words(f"name arm{styles_of(arms)[arm]}", right + 8, place + 4, _short(arm)))
+    if width == WIDE:
+        for arm, end, place in zip(names, ends, apart(ends, 15, _TOP, bottom - 4), strict=True):
+            parts.append(segment("leader", right - 4, end, right + 4, place))
+            parts.append(words(f"name arm{styles_of(arms)[arm]}", right + 8, place + 4, _short(arm)))
     told = f"Dice of {', '.join(names)} with {listed(counts)} labelled cases"
     return picture(width, height, told, parts)
 
@@ -134,7 +136,7 @@ def case_chart(comparison: Comparison, arms: Sequence[str], ends: tuple[float, f
     bar = min(step * 0.78, 16.0)
     zero = y_axis.at(0)
     for n, (value, said) in enumerate(columns):
-        direction = "up" if value > 0 else "down" if value < 0 else "level"
+        direction = "up" if value > 0 else "down" if value < 0 else "flat"
         y, x = y_axis.at(value), left + step * (n + 0.5) - bar / 2
         # A case without any difference is still a case: it is seen as a flat bar.
         tall = max(abs(y - zero), 1.2)

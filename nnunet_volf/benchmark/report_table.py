@@ -33,7 +33,7 @@ class Row:
     dice: Cell | None
     difference: Cell | None = None
     p: str = ""
-    cases: str = ""
+    cases: tuple[str, ...] = ()  # how many are better, worse, equal
     others: tuple[Cell, ...] = ()
 
 
@@ -110,6 +110,6 @@ def _cell(interval: Interval, metric: str, sign: str = "", signed: bool = False)
     return Cell(value, f"{low} to {high}" if signed else f"{low}{_TO}{high}", sign)
 
 
-def _counted(comparison: Comparison) -> str:
-    equal = f", {comparison.equal} equal" if comparison.equal else ""
-    return f"{comparison.better} better, {comparison.worse} worse{equal}"
+def _counted(comparison: Comparison) -> tuple[str, ...]:
+    counts = {"better": comparison.better, "worse": comparison.worse, "equal": comparison.equal}
+    return tuple(f"{count:,} {name}" for name, count in counts.items() if count or name != "equal")
