@@ -26,13 +26,23 @@ def test_a_dry_run_says_what_is_compared_and_trains_nothing(
     weights = write_weights(tmp_path / "w.pth")
     assert main(["benchmark", "901", "--pretrained", str(weights), *SHORT, "--folds", "0", "1", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert f"  encoder      nnUNetTrainerVolFFineTune from the encoder of {weights}\n" in said
+    assert f"  encoder      nnUNetTrainerVolFFineTune from the encoder of {weights}; adamw at 0.001\n" in said
+    assert "  stock        nnUNetTrainer without weights; nnU-Net's own schedule, SGD at 0.01\n" in said
     assert "  labels       1, 2 of 3\n" in said
     assert "  tested on    3 cases that no arm is trained on\n" in said
     assert "16 trainings, 0 of them done\n" in said
     assert said.endswith("next: the same command without --dry-run\n")
     folder = phantoms.results / DATASET / "benchmark__nnUNetPlans__3d_fullres"
     assert not (folder / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_dask_scheduler_that_does_not_answer_is_named(
+    phantoms: NnUNetFolders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("distributed")
+    assert main(["benchmark", "901", *SHORT, "--dask", "tcp://127.0.0.1:1", "-o", str(tmp_path / "b")]) == 2
+    assert "No Dask scheduler answers at tcp://127.0.0.1:1" in capsys.readouterr().err
 
 
 def test_a_mistake_is_told_before_anything_is_trained(
@@ -42,7 +52,6 @@ def test_a_mistake_is_told_before_anything_is_trained(
     assert "name them with --pretrained FILE" in capsys.readouterr().err
     assert main(["benchmark", "901", *SHORT, "-device", "cuda", "-o", str(tmp_path)]) == 2
     assert "-device cuda: torch finds no such device here." in capsys.readouterr().err
-    assert main(["benchmark", "901", *SHORT, "--dask", "tcp://127.0.0.1:1", "-o", str(tmp_path / "b")]) in (1, 2)
 
 
 @pytest.mark.slow

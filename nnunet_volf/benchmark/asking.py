@@ -12,7 +12,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_volf import plans
-from nnunet_volf.benchmark.arms import Arm, parse_arms
+from nnunet_volf.benchmark.arms import STOCK_TRAINER, Arm, parse_arms
 from nnunet_volf.benchmark.experiment import Cases, Experiment
 from nnunet_volf.benchmark.leaks import Checked, Contents, Seen, without_leaks
 from nnunet_volf.benchmark.scores import class_names
@@ -99,6 +99,14 @@ def make_experiment(asked: Request, images: Images) -> Experiment:
             "weights": {Path(arm.weights).name: _hash(Path(arm.weights)) for arm in arms if arm.weights},
         },
     )
+
+
+def schedule_of(arm: Arm, experiment: Experiment) -> str:
+    """Say what an arm's schedule has of its own: all are equally long."""
+    if arm.trainer == STOCK_TRAINER:
+        return "nnU-Net's own schedule, SGD at 0.01"
+    settings = FineTuneSettings.from_mapping(experiment.settings)
+    return f"{settings.optimizer} at {settings.peak_learning_rate:g}"
 
 
 def _require_schedule(asked: Request) -> None:

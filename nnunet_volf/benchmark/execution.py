@@ -22,6 +22,7 @@ _ENTRY = (
     "import sys; sys.path = [folder for folder in sys.path if folder]; "
     "from nnunet_volf.benchmark.training import main; main()"
 )
+_PATIENCE = "10s"  # for a scheduler to answer
 _HANDED_ON = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_extTrainer")
 
 
@@ -85,7 +86,7 @@ def train_on_dask(folder: Path, runs: Sequence[Run], device: str, address: str) 
     except ImportError as error:
         raise BenchmarkError("--dask needs dask.distributed: pip install 'nnunet-volf[dask]'.") from error
     try:
-        client = dask.Client(address, timeout="30s")
+        client = dask.Client(address, timeout=_PATIENCE)
     except (OSError, ValueError) as error:
         raise BenchmarkError(
             f"No Dask scheduler answers at {address} ({error}). Start one, or name its file."

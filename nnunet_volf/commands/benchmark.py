@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from nnunet_volf.benchmark.results import Run
 
 NAME = "benchmark"
-HELP = "Does it help my task? Trainings with few labels, from scratch and pretrained, and a report. Run again, it goes on"
+HELP = (
+    "Does it help my task? Trainings with few labels, from scratch and pretrained, and a report. Run again, it goes on"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,11 +125,13 @@ def _default_folder(args: argparse.Namespace) -> Path:
 
 
 def _say_what_is_compared(experiment: Experiment, folder: Path) -> None:
+    from nnunet_volf.benchmark.asking import schedule_of
+
     cases = experiment.cases.values()
     print(f"{experiment.dataset}, {experiment.plans_name}, {experiment.configuration}; results in {folder}")
     print(f"  {'alike':12} {experiment.epochs} x {experiment.iterations} steps, plan, split, labelled cases, seeds")
     for arm in experiment.arms:
-        print(f"  {arm.name:12} {arm}")
+        print(f"  {arm.name:12} {arm}; {schedule_of(arm, experiment)}")
     print(f"  {'labels':12} {', '.join(map(str, experiment.labels))} of {min(len(parts.pool) for parts in cases)}")
     print(f"  {'tested on':12} {sum(len(parts.test) for parts in cases)} cases that no arm is trained on")
     for sentence in experiment.data["leakage"]:
@@ -146,6 +150,7 @@ def _train(args: argparse.Namespace, folder: Path, device: str, to_do: list[Run]
 
 def _report(folder: Path, experiment: Experiment) -> int:
     """Write what is known, also of an interrupted benchmark; end with 1 where a training failed."""
+    from nnunet_volf.benchmark.advice import next_step
     from nnunet_volf.benchmark.folder import collect
     from nnunet_volf.benchmark.publishing import publish
     from nnunet_volf.benchmark.tables import terminal_table
@@ -159,7 +164,8 @@ def _report(folder: Path, experiment: Experiment) -> int:
     print(f"\n{terminal_table(published.findings)}\n\n{published.findings.verdict.sentence}\n")
     for failure in failures:
         print(f"failed: {failure.run.name}: {failure.reason}; log: {folder / failure.log}")
-    if len(outcomes) < len(experiment.runs()):
-        print("next: the same command, which does the trainings that are missing")
     print(f"report: {published.report}")
+    missing = len(outcomes) < len(experiment.runs())
+    again = "next: the same command, which does the trainings that are missing"
+    print(again if missing else next_step(experiment, published.findings))
     return 1 if failures else 0
