@@ -31,7 +31,7 @@ def test_each_arm_takes_the_factor_that_ends_best_on_the_validation_cases() -> N
 
 
 def test_a_factor_is_not_chosen_for_being_done_on_easier_seeds_only() -> None:
-    done = [*ending("volf", 1.0, 0.5, 0.7), *ending("volf", 0.3, 0.6, first_seed=1)]
+    done = [*ending("volf", 1.0, 0.5, 0.7), *ending("volf", 0.3, 0.65, first_seed=1)]
     assert choose_rates(done) == {("volf", 3): 1.0}
 
 
