@@ -28,8 +28,8 @@ def blocks() -> list[str]:
 @pytest.fixture
 def environment(nnunet_folders: NnUNetFolders, tmp_path: Path) -> dict[str, str]:
     """What the page asks of its reader: scans, a dataset with labels, and the two variables."""
-    write_scans(tmp_path / "scans", 4)
-    task = write_phantom_dataset(nnunet_folders.raw, TASK, cases=10, shape=(20, 28, 24))
+    write_scans(tmp_path / "scans", 2)
+    task = write_phantom_dataset(nnunet_folders.raw, TASK, cases=8, shape=(14, 18, 16))
     (task / "imagesTs").mkdir()
     shutil.copy(task / "imagesTr" / "case_000_0000.nii.gz", task / "imagesTs" / "new_0000.nii.gz")
     found = {**os.environ, "SCANS": str(tmp_path / "scans"), "DEVICE": "cpu", "nnUNet_n_proc_DA": "1"}
@@ -40,7 +40,7 @@ def environment(nnunet_folders: NnUNetFolders, tmp_path: Path) -> dict[str, str]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)  # ten commands, most of which load nnU-Net, and four trainings in the last
 @pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt", reason="the page is written for a shell of POSIX")
 def test_the_page_leads_from_scans_to_a_segmentation_and_a_report(
     environment: dict[str, str], nnunet_folders: NnUNetFolders, tmp_path: Path
