@@ -50,7 +50,7 @@ def _mirrored(organ: _Organ) -> _Organ:
     return replace(organ, name=name, centre=(z, y, -x), bend=(bend_z, bend_y, -bend_x), angle=-organ.angle)
 
 
-_LEFT_KIDNEY = _Organ("left_kidney", (-3.0, 5.5, 9.0), (5.6, 3.5, 3.0), bend=(0.0, 0.0, -1.8), inside=(-0.25, 0.25))
+_LEFT_KIDNEY = _Organ("left_kidney", (-3.5, 5.0, 9.5), (6.5, 4.2, 3.6), bend=(0.0, 0.0, -2.0), inside=(-0.25, 0.25))
 _LEFT_PSOAS = _Organ("left_psoas", (-12.0, 7.5, 5.8), (9.0, 2.6, 2.2))
 
 # The atlas: the mean body. Labels are given in this order, from 1; organs that are not asked for have none. Where two
@@ -58,8 +58,8 @@ _LEFT_PSOAS = _Organ("left_psoas", (-12.0, 7.5, 5.8), (9.0, 2.6, 2.2))
 _ORGANS = (
     _LEFT_KIDNEY,
     _mirrored(_LEFT_KIDNEY),
-    _Organ("liver", (5.0, -2.5, -9.0), (7.5, 8.0, 7.0), bend=(0.0, 0.0, 1.0), angle=0.3),
-    _Organ("spleen", (6.5, 2.5, 12.8), (5.0, 5.2, 3.0), bend=(0.0, 0.0, -1.5), angle=0.3),
+    _Organ("liver", (5.5, -2.5, -9.0), (7.5, 8.5, 7.0), bend=(0.0, 0.0, 1.0), angle=0.3),
+    _Organ("spleen", (7.0, 2.5, 12.3), (5.5, 6.0, 3.6), bend=(0.0, 0.0, -1.5), angle=0.3),
     _Organ("aorta", (0.0, 4.4, 2.1), (_LONG, 1.8, 1.8), inside=(0.0, 0.1)),
     _Organ("stomach", (6.5, -5.0, 5.5), (4.8, 4.0, 4.8), angle=-0.4),
     _Organ("vena_cava", (0.0, 4.0, -2.6), (_LONG, 1.6, 2.2), inside=(0.0, 0.1)),

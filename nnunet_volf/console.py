@@ -1,0 +1,35 @@
+"""Run commands of this very environment, nnU-Net's and ours, as a user would type them; without a shell."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+
+from nnunet_volf.errors import VolFError
+
+# Without the working folder, which Python puts before all others here: it may be a checkout of this package.
+_ENTRY = (
+    "import sys; sys.path = [folder for folder in sys.path if folder]; sys.argv = sys.argv[1:]; "
+    "from {module} import {function}; sys.exit({function}())"
+)
+
+
+def arguments_of(command: Sequence[str]) -> list[str]:
+    """Return what starts a command that an installed package declares, wherever its script was put."""
+    found = {entry.value for entry in entry_points(group="console_scripts", name=command[0])}
+    if not found:
+        raise VolFError(f"{command[0]} is not installed beside {sys.executable}; 'nnunet-volf doctor' tells what is.")
+    module, _, function = sorted(found)[0].partition(":")
+    return [sys.executable, "-c", _ENTRY.format(module=module, function=function), *command]
+
+
+def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command to its end and return its exit code; Ctrl-C reaches it, too, and it is the one to end first."""
+    child = subprocess.Popen(arguments_of(command), env=dict(environment), stdin=subprocess.DEVNULL)
+    while child.poll() is None:
+        with contextlib.suppress(KeyboardInterrupt):
+            child.wait()
+    return child.returncode
