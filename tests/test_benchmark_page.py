@@ -59,7 +59,7 @@ def browse(profile: Path, address: Path, *options: str) -> subprocess.CompletedP
         *(FOUND[0], "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"),
         *("--allow-file-access-from-files", f"--user-data-dir={profile}", *options, address.as_uri()),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     return done
 

@@ -84,7 +84,7 @@ def test_the_page_says_the_verdict_and_names_all_arms_labels_and_counts(page: st
         "8 test cases",
         "600 iterations in each training",
         "16 min for all trainings together",
-        "Fold 0, test: scored below, never trained on: 8",
+        "Fold 0, test: scored here, never trained on: 8",
         "Fold 0, pool: training cases are drawn from it: 10",
         "nnUNetTrainerVolFFineTune from the encoder of weights.pth",
         COMMAND,

@@ -198,14 +198,13 @@ def _reached(row: Convergence) -> str:
 def _case_charts(experiment: Experiment, findings: Findings) -> list[tuple[str, list[Chart]]]:
     compared = against_scratch(findings, MEAN, DICE)
     names = [arm.name for arm in experiment.arms]
-    if not compared:
-        return []
-    ends = case_axis(compared)
+    # An axis for each arm: one that fails altogether would flatten the charts of all others.
+    ends = {arm: case_axis([c for c in compared if c.arm == arm]) for arm in {c.arm for c in compared}}
     rows = []
     for labels in experiment.labels:
         mine = sorted((c for c in compared if c.labels == labels), key=lambda c: names.index(c.arm))
         if mine:
-            rows.append((_labelled(labels), [_case_chart(c, names, ends) for c in mine]))
+            rows.append((_labelled(labels), [_case_chart(c, names, ends[c.arm]) for c in mine]))
     return rows
 
 

@@ -72,7 +72,7 @@ def case_lists(experiment: Experiment, clean: Callable[[Any], str]) -> tuple[Nam
     lists = []
     for fold, cases in experiment.cases.items():
         for title, names in (
-            ("test: scored below, never trained on", cases.test),
+            ("test: scored here, never trained on", cases.test),
             ("validation: watched during training", cases.validation),
             ("pool: training cases are drawn from it", cases.pool),
         ):
