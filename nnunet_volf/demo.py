@@ -25,6 +25,9 @@ _CONFIGURATION = "3d_fullres"
 _FINE_TUNING_PLANS = "DemoPlans"
 _FASTER = {"learning_rate": "0.003"}  # of all arms: the schedule is a five-hundredth of nnU-Net's
 
+# Seconds for which the expected times are trusted as much as this machine's own: the first stage alone says little.
+_TRUSTED = 20.0
+
 # A network that a CPU trains in minutes: an eighth of nnU-Net's width, and a patch that shows most of a scan, because
 # the task needs context.
 _SMALL = {"patch_size": [24, 24, 24], "batch_size": 2}
@@ -173,7 +176,7 @@ def note_progress(folder: Path, quick: bool, took: Mapping[str, float]) -> None:
 def seconds_left(amount: Amount, took: Mapping[str, float], to_do: Sequence[str]) -> float:
     """Guess how long some stages take, from how this machine did with those before."""
     expected = sum(amount.seconds[name] for name in took)
-    pace = sum(took.values()) / expected if expected else 1.0
+    pace = (sum(took.values()) + _TRUSTED) / (expected + _TRUSTED)
     return pace * sum(amount.seconds[name] for name in to_do)
 
 

@@ -78,6 +78,7 @@ def _finish(folder: Path, seconds: float, show: bool) -> None:
     print("what the report compares says how such a comparison looks, not how much pretraining helps on your data.")
     print(f"\non the archive: {folder / 'raw' / demo.ARCHIVE / 'import_report.html'}")
     print(f"pretrained: {weights}")
+    print(f"what it has learned to tell apart: {weights.with_name('pretraining_panel.png')}")
     print(f"report: {report}")
     if show:
         webbrowser.open(report.as_uri())
