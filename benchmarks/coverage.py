@@ -10,8 +10,8 @@ from itertools import product
 
 import numpy as np
 
-from nnunet_volf.benchmark.crossed_bootstrap import resampled_means
-from nnunet_volf.benchmark.statistics import mean_interval
+from nnunet_volf.benchmark.analysis.crossed_bootstrap import resampled_means
+from nnunet_volf.benchmark.analysis.statistics import mean_interval
 
 
 def main() -> None:

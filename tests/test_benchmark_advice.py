@@ -8,9 +8,9 @@ import pytest
 from benchmark_results import experiment, outcomes
 
 from nnunet_volf.benchmark.advice import next_step
+from nnunet_volf.benchmark.analysis.findings import findings
 from nnunet_volf.benchmark.arms import Arm
 from nnunet_volf.benchmark.experiment import Experiment
-from nnunet_volf.benchmark.findings import findings
 
 NUMBERS = {"seed_noise": 0.001, "noise": 0.002}
 

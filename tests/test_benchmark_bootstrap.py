@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from nnunet_volf.benchmark import crossed_bootstrap
-from nnunet_volf.benchmark.crossed_bootstrap import mean_over_cases, resampled_means
-from nnunet_volf.benchmark.statistics import Interval, half_width, mean_interval
+from nnunet_volf.benchmark.analysis import crossed_bootstrap
+from nnunet_volf.benchmark.analysis.crossed_bootstrap import mean_over_cases, resampled_means
+from nnunet_volf.benchmark.analysis.statistics import Interval, half_width, mean_interval
 
 NAN = float("nan")
 TABLES = st.tuples(st.integers(1, 4), st.integers(2, 7)).flatmap(

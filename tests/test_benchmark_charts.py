@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_volf.benchmark.comparisons import MEAN, Comparison, Level
-from nnunet_volf.benchmark.convergence import Convergence
-from nnunet_volf.benchmark.drawing import Axis, apart, axis_over, legend_marker, styles_of
-from nnunet_volf.benchmark.report_charts import (
+from nnunet_volf.benchmark.analysis.comparisons import MEAN, Comparison, Level
+from nnunet_volf.benchmark.analysis.convergence import Convergence
+from nnunet_volf.benchmark.analysis.statistics import Interval
+from nnunet_volf.benchmark.report.charts import (
     MOST_POINTS,
     NARROW,
     WIDE,
@@ -25,7 +25,7 @@ from nnunet_volf.benchmark.report_charts import (
     convergence_chart,
     dice_chart,
 )
-from nnunet_volf.benchmark.statistics import Interval
+from nnunet_volf.benchmark.report.drawing import Axis, apart, axis_over, legend_marker, styles_of
 
 ARMS = ("scratch", "volf", "mine")
 STYLES = {"scratch": "arm0", "volf": "arm1", "mine": "arm4"}

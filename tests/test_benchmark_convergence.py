@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from benchmark_results import experiment, outcome
 
-from nnunet_volf.benchmark.convergence import Convergence, compute_convergence, final_value
+from nnunet_volf.benchmark.analysis.convergence import Convergence, compute_convergence, final_value
 from nnunet_volf.benchmark.results import Outcome, Run
 
 ASKED = experiment(arms=["volf"], labels=[3], seeds=2, folds=2, epochs=4)  # 50 iterations an epoch

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nnunet_volf.benchmark.comparisons import compare
+from nnunet_volf.benchmark.analysis.comparisons import compare
+from nnunet_volf.benchmark.analysis.findings import Comparison, Findings, Level, findings
+from nnunet_volf.benchmark.analysis.score_grid import MEAN, score_grid
+from nnunet_volf.benchmark.analysis.statistics import holm
 from nnunet_volf.benchmark.experiment import Experiment
-from nnunet_volf.benchmark.findings import Comparison, Findings, Level, findings
 from nnunet_volf.benchmark.results import METRICS, Outcome
-from nnunet_volf.benchmark.score_grid import MEAN, score_grid
-from nnunet_volf.benchmark.statistics import holm
 
 
 def level(found: Findings, arm: str, labels: int, metric: str = "dice", label: str = MEAN) -> Level:

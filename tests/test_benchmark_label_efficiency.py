@@ -9,8 +9,8 @@ from benchmark_results import experiment, outcomes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_volf.benchmark.findings import findings
-from nnunet_volf.benchmark.label_efficiency import Worth, labels_needed
+from nnunet_volf.benchmark.analysis.findings import findings
+from nnunet_volf.benchmark.analysis.label_efficiency import Worth, labels_needed
 
 SCRATCH = {3: 0.6, 10: 0.7, 100: 0.8}
 

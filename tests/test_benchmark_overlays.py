@@ -13,8 +13,8 @@ import SimpleITK
 from numpy.typing import NDArray
 from PIL import Image
 
-from nnunet_volf.benchmark.overlays import COLOURS, LONGEST_SIDE, draw_overlay, find_file
-from nnunet_volf.benchmark.report_pictures import choose
+from nnunet_volf.benchmark.report.overlays import COLOURS, LONGEST_SIDE, draw_overlay, find_file
+from nnunet_volf.benchmark.report.pictures import choose
 
 
 def write(path: Path, voxels: NDArray[np.generic], spacing: Sequence[float], direction: Sequence[float] = ()) -> Path:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from test_benchmark_report import page_of, write_cases
 
-from nnunet_volf.benchmark.findings import findings
+from nnunet_volf.benchmark.analysis.findings import findings
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FOUND = [path for name in BROWSERS if (path := shutil.which(name))]

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from benchmark_results import experiment, outcome, outcomes
 
-from nnunet_volf.benchmark.findings import findings
-from nnunet_volf.benchmark.rates import choose_rates
+from nnunet_volf.benchmark.analysis.findings import findings
+from nnunet_volf.benchmark.analysis.rates import choose_rates
 from nnunet_volf.benchmark.results import Outcome, Run
 
 ASKED = experiment(arms=["volf"], labels=[3], rates=[0.3, 1.0, 3.0])

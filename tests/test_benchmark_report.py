@@ -16,15 +16,15 @@ import pytest
 import SimpleITK
 from reports import Outline
 
+from nnunet_volf.benchmark.analysis.comparisons import Comparison
+from nnunet_volf.benchmark.analysis.findings import Findings, Verdict, findings
 from nnunet_volf.benchmark.arms import Arm
-from nnunet_volf.benchmark.comparisons import Comparison
 from nnunet_volf.benchmark.experiment import Experiment
-from nnunet_volf.benchmark.findings import Findings, Verdict, findings
-from nnunet_volf.benchmark.report import write_report
-from nnunet_volf.benchmark.report_conditions import Fact, facts, shared_conditions
-from nnunet_volf.benchmark.report_table import number, p_value
+from nnunet_volf.benchmark.report.conditions import Fact, facts, shared_conditions
+from nnunet_volf.benchmark.report.page import write_report
+from nnunet_volf.benchmark.report.table import number, p_value
+from nnunet_volf.benchmark.report.without_folders import file_name, remover
 from nnunet_volf.benchmark.results import Failure, Outcome
-from nnunet_volf.benchmark.without_folders import file_name, remover
 
 COMMAND = "nnunet-volf benchmark 4 --pretrained /data/weights.pth"
 EXPERIMENT = benchmark_results.experiment(labels=(3, 10), seeds=2, test_cases=8, epochs=12)

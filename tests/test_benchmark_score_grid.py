@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from benchmark_results import experiment, outcome, outcomes
 
+from nnunet_volf.benchmark.analysis.score_grid import MEAN, score_grid
 from nnunet_volf.benchmark.experiment import Experiment
 from nnunet_volf.benchmark.results import Outcome, Run, Score
-from nnunet_volf.benchmark.score_grid import MEAN, score_grid
 
 ABSENT = (None, None, None, None)
 INVENTED = (0.0, 0.0, 50.0, 50.0)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nnunet_volf.benchmark.statistics import holm, signed_rank_p
+from nnunet_volf.benchmark.analysis.statistics import holm, signed_rank_p
 
 
 def literal_signed_rank_p(differences: list[float]) -> float:

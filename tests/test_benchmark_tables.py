@@ -10,8 +10,8 @@ from pathlib import Path
 
 from benchmark_results import experiment, outcomes
 
+from nnunet_volf.benchmark.analysis.findings import Findings, findings
 from nnunet_volf.benchmark.experiment import Experiment
-from nnunet_volf.benchmark.findings import Findings, findings
 from nnunet_volf.benchmark.tables import report_json, terminal_table, write_results_csv
 from nnunet_volf.files import write_json
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from benchmark_results import experiment, outcomes
 
-from nnunet_volf.benchmark.comparisons import Comparison, Level
-from nnunet_volf.benchmark.convergence import Convergence
-from nnunet_volf.benchmark.findings import Interval, Verdict, findings
-from nnunet_volf.benchmark.label_efficiency import Worth
-from nnunet_volf.benchmark.score_grid import MEAN
-from nnunet_volf.benchmark.verdict import judge, most_important
-from nnunet_volf.benchmark.wording import change, count, listed
+from nnunet_volf.benchmark.analysis.comparisons import Comparison, Level
+from nnunet_volf.benchmark.analysis.convergence import Convergence
+from nnunet_volf.benchmark.analysis.findings import Interval, Verdict, findings
+from nnunet_volf.benchmark.analysis.label_efficiency import Worth
+from nnunet_volf.benchmark.analysis.score_grid import MEAN
+from nnunet_volf.benchmark.analysis.verdict import judge, most_important
+from nnunet_volf.benchmark.analysis.wording import change, count, listed
 
 
 def level(arm: str, labels: int, dice: float) -> Level:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from nnunet_volf.benchmark.analysis.findings import MEAN, Findings
 from nnunet_volf.benchmark.arms import SCRATCH
 from nnunet_volf.benchmark.experiment import Experiment
-from nnunet_volf.benchmark.findings import MEAN, Findings
 from nnunet_volf.datasets import dataset_number
 from nnunet_volf.next_commands import FINE_TUNER, fine_tune_command
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from nnunet_volf.benchmark.analysis.findings import Findings, findings
 from nnunet_volf.benchmark.experiment import Experiment
-from nnunet_volf.benchmark.findings import Findings, findings
-from nnunet_volf.benchmark.report import write_report
+from nnunet_volf.benchmark.report.page import write_report
 from nnunet_volf.benchmark.results import Failure, Outcome
 from nnunet_volf.benchmark.tables import report_json, write_results_csv
 from nnunet_volf.datasets import PREPROCESSED, RAW, find_dataset

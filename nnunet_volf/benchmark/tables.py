@@ -11,13 +11,13 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any
 
+from nnunet_volf.benchmark.analysis.comparisons import Comparison, Level
+from nnunet_volf.benchmark.analysis.findings import Findings
+from nnunet_volf.benchmark.analysis.score_grid import MEAN
+from nnunet_volf.benchmark.analysis.wording import change, dice, interval
 from nnunet_volf.benchmark.arms import SCRATCH
-from nnunet_volf.benchmark.comparisons import Comparison, Level
 from nnunet_volf.benchmark.experiment import Experiment
-from nnunet_volf.benchmark.findings import Findings
 from nnunet_volf.benchmark.results import METRICS, Outcome
-from nnunet_volf.benchmark.score_grid import MEAN
-from nnunet_volf.benchmark.wording import change, dice, interval
 from nnunet_volf.files import replacing
 
 FORMAT = 1  # of report.json; raised when what is in it changes its meaning

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nnunet_volf.benchmark.statistics import Interval
+from nnunet_volf.benchmark.analysis.statistics import Interval
 
 DIGITS = {"dice": 3, "nsd": 3, "hd95": 2, "assd": 2}
 

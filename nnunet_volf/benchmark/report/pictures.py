@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_volf.benchmark.comparisons import Comparison
+from nnunet_volf.benchmark.analysis.comparisons import Comparison
 from nnunet_volf.benchmark.experiment import Experiment
 from nnunet_volf.benchmark.folder import predictions_folder
-from nnunet_volf.benchmark.overlays import Overlay, draw_overlay, find_file
+from nnunet_volf.benchmark.report.overlays import Overlay, draw_overlay, find_file
 from nnunet_volf.benchmark.results import Outcome, Run
 
 

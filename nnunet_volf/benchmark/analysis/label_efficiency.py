@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from nnunet_volf.benchmark.analysis.comparisons import Level
+from nnunet_volf.benchmark.analysis.score_grid import MEAN
 from nnunet_volf.benchmark.arms import SCRATCH
-from nnunet_volf.benchmark.comparisons import Level
-from nnunet_volf.benchmark.score_grid import MEAN
 
 
 @dataclass(frozen=True)

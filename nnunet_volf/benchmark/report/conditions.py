@@ -9,8 +9,8 @@ from typing import Any
 
 from nnunet_volf.benchmark.arms import Arm
 from nnunet_volf.benchmark.experiment import Experiment
+from nnunet_volf.benchmark.report.without_folders import file_name
 from nnunet_volf.benchmark.results import Outcome
-from nnunet_volf.benchmark.without_folders import file_name
 from nnunet_volf.progress import readable_time
 
 _MOST_VALUES = 4  # of one condition, before only their number is told

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_volf.benchmark.analysis.comparisons import Comparison
+from nnunet_volf.benchmark.analysis.convergence import Convergence
+from nnunet_volf.benchmark.analysis.findings import MEAN, Findings
+from nnunet_volf.benchmark.analysis.label_efficiency import Worth
+from nnunet_volf.benchmark.analysis.verdict import most_important
 from nnunet_volf.benchmark.arms import SCRATCH
-from nnunet_volf.benchmark.comparisons import Comparison
-from nnunet_volf.benchmark.convergence import Convergence
-from nnunet_volf.benchmark.drawing import legend_marker, styles_of
 from nnunet_volf.benchmark.experiment import Experiment
-from nnunet_volf.benchmark.findings import MEAN, Findings
-from nnunet_volf.benchmark.label_efficiency import Worth
-from nnunet_volf.benchmark.overlays import COLOURS
-from nnunet_volf.benchmark.report_charts import (
+from nnunet_volf.benchmark.report.charts import (
     MOST_POINTS,
     NARROW,
     case_axis,
@@ -24,7 +23,7 @@ from nnunet_volf.benchmark.report_charts import (
     convergence_chart,
     dice_chart,
 )
-from nnunet_volf.benchmark.report_conditions import (
+from nnunet_volf.benchmark.report.conditions import (
     case_lists,
     described,
     facts,
@@ -32,11 +31,12 @@ from nnunet_volf.benchmark.report_conditions import (
     shared_conditions,
     total_time,
 )
-from nnunet_volf.benchmark.report_pictures import gallery
-from nnunet_volf.benchmark.report_table import DICE, against_scratch, number, table
+from nnunet_volf.benchmark.report.drawing import legend_marker, styles_of
+from nnunet_volf.benchmark.report.overlays import COLOURS
+from nnunet_volf.benchmark.report.pictures import gallery
+from nnunet_volf.benchmark.report.table import DICE, against_scratch, number, table
+from nnunet_volf.benchmark.report.without_folders import remover
 from nnunet_volf.benchmark.results import Failure, Outcome
-from nnunet_volf.benchmark.verdict import most_important
-from nnunet_volf.benchmark.without_folders import remover
 from nnunet_volf.pages import write_page
 from nnunet_volf.progress import readable_time
 
@@ -86,7 +86,7 @@ def write_report(
         else None
     )
     page = folder / "report.html"
-    write_page(page, Path(__file__).with_name("report.html"), {**content, "command": command, "gallery": shown})
+    write_page(page, Path(__file__).with_name("page.html"), {**content, "command": command, "gallery": shown})
     return page
 
 

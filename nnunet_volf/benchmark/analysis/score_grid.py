@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_volf.benchmark.crossed_bootstrap import Floats
+from nnunet_volf.benchmark.analysis.crossed_bootstrap import Floats
 from nnunet_volf.benchmark.results import METRICS, Outcome
 
 MEAN = "mean"  # in place of a class: the mean of the classes of a case

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnunet_volf.benchmark.analysis.crossed_bootstrap import Floats
+from nnunet_volf.benchmark.analysis.statistics import SAME
 from nnunet_volf.benchmark.arms import SCRATCH
-from nnunet_volf.benchmark.crossed_bootstrap import Floats
 from nnunet_volf.benchmark.experiment import Experiment
 from nnunet_volf.benchmark.results import Outcome
-from nnunet_volf.benchmark.statistics import SAME
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from nnunet_volf.benchmark.convergence import final_value
+from nnunet_volf.benchmark.analysis.convergence import final_value
 from nnunet_volf.benchmark.results import Outcome
 
 # Validation Dice of one factor, by seed and fold.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nnunet_volf.benchmark.analysis.comparisons import Comparison, Level
+from nnunet_volf.benchmark.analysis.findings import Findings
+from nnunet_volf.benchmark.analysis.statistics import Interval
+from nnunet_volf.benchmark.analysis.wording import DIGITS, change
 from nnunet_volf.benchmark.arms import SCRATCH
-from nnunet_volf.benchmark.comparisons import Comparison, Level
 from nnunet_volf.benchmark.experiment import Experiment
-from nnunet_volf.benchmark.findings import Findings
 from nnunet_volf.benchmark.results import METRICS
-from nnunet_volf.benchmark.statistics import Interval
-from nnunet_volf.benchmark.wording import DIGITS, change
 
 DICE = "dice"
 _MINUS, _TO = "\N{MINUS SIGN}", "\N{EN DASH}"

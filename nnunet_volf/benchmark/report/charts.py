@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
+from nnunet_volf.benchmark.analysis.comparisons import Comparison, Level
+from nnunet_volf.benchmark.analysis.convergence import Convergence
+from nnunet_volf.benchmark.analysis.wording import listed
 from nnunet_volf.benchmark.arms import SCRATCH
-from nnunet_volf.benchmark.comparisons import Comparison, Level
-from nnunet_volf.benchmark.convergence import Convergence
-from nnunet_volf.benchmark.drawing import (
+from nnunet_volf.benchmark.report.drawing import (
     Axis,
     apart,
     axis_over,
@@ -22,7 +23,6 @@ from nnunet_volf.benchmark.drawing import (
     styles_of,
     words,
 )
-from nnunet_volf.benchmark.wording import listed
 
 WIDE, NARROW = 720, 340  # widths, so that letters have their size on a desktop and on a telephone
 MOST_POINTS = 100  # of a curve, and bars of a chart of cases: more cannot be told apart in a narrow chart

@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nnunet_volf.benchmark.comparisons import Comparison, Level, compute_comparisons, compute_levels
-from nnunet_volf.benchmark.convergence import Convergence, compute_convergence
+from nnunet_volf.benchmark.analysis.comparisons import Comparison, Level, compute_comparisons, compute_levels
+from nnunet_volf.benchmark.analysis.convergence import Convergence, compute_convergence
+from nnunet_volf.benchmark.analysis.label_efficiency import Worth, compute_worth
+from nnunet_volf.benchmark.analysis.rates import choose_rates
+from nnunet_volf.benchmark.analysis.score_grid import MEAN, score_grid
+from nnunet_volf.benchmark.analysis.statistics import Interval
+from nnunet_volf.benchmark.analysis.verdict import Verdict, judge
+from nnunet_volf.benchmark.analysis.wording import count
 from nnunet_volf.benchmark.experiment import Experiment
-from nnunet_volf.benchmark.label_efficiency import Worth, compute_worth
-from nnunet_volf.benchmark.rates import choose_rates
 from nnunet_volf.benchmark.results import Failure, Outcome
-from nnunet_volf.benchmark.score_grid import MEAN, score_grid
-from nnunet_volf.benchmark.statistics import Interval
-from nnunet_volf.benchmark.verdict import Verdict, judge
-from nnunet_volf.benchmark.wording import count
 
 __all__ = ["MEAN", "Comparison", "Convergence", "Findings", "Interval", "Level", "Verdict", "Worth", "findings"]
 

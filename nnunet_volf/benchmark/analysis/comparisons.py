@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 
+from nnunet_volf.benchmark.analysis.crossed_bootstrap import Floats, per_case
+from nnunet_volf.benchmark.analysis.score_grid import MEAN, ScoreGrid
+from nnunet_volf.benchmark.analysis.statistics import SAME, Interval, holm, mean_interval, signed_rank_p
 from nnunet_volf.benchmark.arms import ENCODER, SCRATCH, VOLF
-from nnunet_volf.benchmark.crossed_bootstrap import Floats, per_case
 from nnunet_volf.benchmark.experiment import Experiment
 from nnunet_volf.benchmark.results import METRICS
-from nnunet_volf.benchmark.score_grid import MEAN, ScoreGrid
-from nnunet_volf.benchmark.statistics import SAME, Interval, holm, mean_interval, signed_rank_p
 
 BOUNDS = {"dice": (0.0, 1.0), "nsd": (0.0, 1.0), "hd95": (0.0, np.inf), "assd": (0.0, np.inf)}
 

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from nnunet_volf.benchmark.crossed_bootstrap import RESAMPLES, Floats, mean_over_cases, per_case, resampled_means
+from nnunet_volf.benchmark.analysis.crossed_bootstrap import (
+    RESAMPLES,
+    Floats,
+    mean_over_cases,
+    per_case,
+    resampled_means,
+)
 
 CONFIDENCE = 0.95
 FEWEST_CASES = 6  # with 5, no signed-rank test can fall below 0.05: its smallest value is 2 / 2^5

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from nnunet_volf.benchmark.analysis.comparisons import Comparison, Level
+from nnunet_volf.benchmark.analysis.convergence import Convergence
+from nnunet_volf.benchmark.analysis.label_efficiency import Worth
+from nnunet_volf.benchmark.analysis.score_grid import MEAN
+from nnunet_volf.benchmark.analysis.statistics import CONFIDENCE, SAME
+from nnunet_volf.benchmark.analysis.wording import change, count, dice, interval, listed
 from nnunet_volf.benchmark.arms import ENCODER, KNOWN, SCRATCH, STOCK, VOLF
-from nnunet_volf.benchmark.comparisons import Comparison, Level
-from nnunet_volf.benchmark.convergence import Convergence
-from nnunet_volf.benchmark.label_efficiency import Worth
 from nnunet_volf.benchmark.results import METRIC_NAMES
-from nnunet_volf.benchmark.score_grid import MEAN
-from nnunet_volf.benchmark.statistics import CONFIDENCE, SAME
-from nnunet_volf.benchmark.wording import change, count, dice, interval, listed
 
 SIGNIFICANT = 1 - CONFIDENCE
 

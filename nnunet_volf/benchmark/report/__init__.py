@@ -1,0 +1,1 @@
+"""The page on a benchmark: table, charts, pictures and conditions."""
