@@ -217,3 +217,10 @@ def test_a_dataset_that_is_not_preprocessed_for_the_configuration_is_refused_wit
     folder.rename(folder.with_name("elsewhere"))
     with pytest.raises(BenchmarkError, match="nnUNetv2_preprocess -d 901 -plans_name nnUNetPlans -c 2d"):
         question(tmp_path, configuration="2d")
+
+
+def test_a_class_with_the_name_of_the_mean_is_refused(phantoms: NnUNetFolders, tmp_path: Path) -> None:
+    path = phantoms.preprocessed / DATASET / "dataset.json"
+    path.write_text(path.read_text().replace('"small"', '"mean"'))
+    with pytest.raises(BenchmarkError, match="A class of Dataset901_Phantom is called 'mean'"):
+        question(tmp_path)

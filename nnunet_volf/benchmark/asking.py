@@ -12,6 +12,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_volf import plans
+from nnunet_volf.benchmark.analysis.score_grid import MEAN
 from nnunet_volf.benchmark.arms import STOCK_TRAINER, Arm, parse_arms
 from nnunet_volf.benchmark.experiment import Cases, Experiment
 from nnunet_volf.benchmark.leaks import Checked, Contents, Seen, without_leaks
@@ -76,6 +77,9 @@ def make_experiment(asked: Request, images: Images) -> Experiment:
     counts = label_counts(asked.labels, [len(parts.pool) for parts in cases.values()])
     checked, contents = _checked(cases, _seen(arms, task, images), planned.name, images)
     description = read_json(planned.folder / "dataset.json")
+    classes = class_names(PlansManager(planned.plans).get_label_manager(description), description)
+    if MEAN in classes.values():
+        raise BenchmarkError(f"A class of {planned.name} is called {MEAN!r}, as the mean of all classes is. Rename it.")
     return Experiment(
         dataset=planned.name,
         plans_name=asked.plans_name,
@@ -89,7 +93,7 @@ def make_experiment(asked: Request, images: Images) -> Experiment:
         iterations=asked.iterations,
         validation_iterations=asked.validation_iterations or max(1, asked.iterations // 5),  # as nnU-Net's 50 of 250
         settings=planned_with.settings_of(FineTuneSettings, asked.configuration).to_mapping(),
-        classes=class_names(PlansManager(planned.plans).get_label_manager(description), description),
+        classes=classes,
         tolerance=asked.tolerance or max(configuration["spacing"]),  # about a voxel
         mirroring=asked.mirroring,
         data={
