@@ -7,7 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from nnunetv2.evaluation.evaluate_predictions import (
+    compute_metrics,
+    key_to_label_or_region,
+    label_or_region_to_key,
+    region_or_label_to_mask,
+)
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
@@ -17,10 +25,12 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 # Method of nnUNetTrainer -> its parameters after self, as they were when our override was written.
 OVERRIDDEN = {
@@ -66,19 +76,39 @@ CALLED: dict[Callable[..., Any], tuple[str, ...]] = {
         "overwrite_target_spacing",
     ),
     ExperimentPlanner.plan_experiment: ("self",),
+    nnUNetPredictor.__init__: (
+        "self", "tile_step_size", "use_gaussian", "use_mirroring", "perform_everything_on_device", "device",
+    ),
+    nnUNetPredictor.manual_initialization: (
+        "self", "network", "plans_manager", "configuration_manager", "parameters", "dataset_json", "trainer_name",
+        "inference_allowed_mirroring_axes",
+    ),
+    nnUNetPredictor.predict_sliding_window_return_logits: ("self", "input_image"),
     comp_blosc2_params: ("image_size", "patch_size", "bytes_per_pixel"),
+    compute_metrics: (
+        "reference_file", "prediction_file", "image_reader_writer", "labels_or_regions", "ignore_label",
+    ),
     compute_new_shape: ("old_shape", "old_spacing", "new_spacing"),
     crop_to_nonzero: ("data", "seg"),
+    export_prediction_from_logits: (
+        "predicted_array_or_file", "properties_dict", "configuration_manager", "plans_manager",
+        "dataset_json_dict_or_file", "output_file_truncated", "save_probabilities",
+    ),
+    generate_crossval_split: ("train_identifiers", "seed", "n_splits"),
+    get_filenames_of_train_images_and_targets: ("raw_dataset_folder", "dataset_json"),
     get_allowed_n_proc_DA: (),
     get_network_from_plans: (
         "arch_class_name", "arch_kwargs", "arch_kwargs_req_import", "input_channels", "output_channels", "allow_init",
         "deep_supervision",
     ),
+    key_to_label_or_region: ("key",),
+    label_or_region_to_key: ("label_or_region",),
     recursive_find_python_class: ("folder", "class_name", "current_module"),
     PolyLRScheduler.__init__: ("self", "optimizer", "initial_lr", "max_steps"),
     infer_dataset_class: ("folder",),
     load_pretrained_weights.load_pretrained_weights: ("network", "fname"),
     recursive_find_trainer_class_by_name: ("trainer_name",),
+    region_or_label_to_mask: ("segmentation", "region_or_label"),
     run_training.get_trainer_from_args: (
         "dataset_name_or_id", "configuration", "fold", "trainer_name", "plans_identifier", "continue_training",
     ),
@@ -128,6 +158,18 @@ def test_a_function_that_we_call_still_takes_what_we_pass(function: Callable[...
     assert there[: len(CALLED[function])] == CALLED[function], (
         f"nnU-Net changed {function.__qualname__}: its parameters are {there}, we pass {CALLED[function]}."
     )
+
+
+def test_the_schedule_is_still_in_the_attributes_that_a_benchmark_sets() -> None:
+    source = inspect.getsource(nnUNetTrainer)
+    names = (
+        "num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "initial_lr",
+        "disable_checkpointing", "inference_allowed_mirroring_axes", "preprocessed_dataset_folder_base",
+    )  # fmt: skip
+    for name in names:
+        assert f"self.{name} =" in source, f"nnU-Net's trainer no longer has {name}, which a benchmark relies on."
+    assert "tr_keys, val_keys = self.do_split()" in source
+    assert "self.logger.log('mean_fg_dice', mean_fg_dice, self.current_epoch)" in source
 
 
 def test_the_losses_still_have_the_switches_that_we_set() -> None:
