@@ -64,3 +64,12 @@ def commands_after_pretraining(plans: Mapping[str, Any], configuration: str, che
     target = plans.get(TARGET_KEY, plans)
     number = dataset_number(target["dataset_name"])
     return [fine_tune_command(number, target["plans_name"], configuration, checkpoint)]
+
+
+def benchmark_command(plans: Mapping[str, Any], configuration: str, checkpoint: Path) -> str | None:
+    """Return the command that tells whether it helps the dataset that the plans are for, if they are for one."""
+    target = plans.get(TARGET_KEY, plans)
+    if target is None:
+        return None
+    number, name = dataset_number(target["dataset_name"]), target["plans_name"]
+    return f"nnunet-volf benchmark {number} -p {name} -c {configuration} --pretrained {shlex.quote(str(checkpoint))}"

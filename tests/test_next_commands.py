@@ -10,6 +10,7 @@ from pathlib import Path
 from nnunet_volf.next_commands import (
     FINE_TUNER,
     adapt_command,
+    benchmark_command,
     commands_after_pretraining,
     fine_tune_command,
     pretrain_command,
@@ -41,6 +42,14 @@ def test_weights_of_an_archives_own_plan_are_fitted_to_any_dataset_first() -> No
         f"nnunet-volf weights adapt {FINAL} -d DATASET -p nnUNetPlans -c 3d_fullres -o FILE",
         "nnUNetv2_train DATASET 3d_fullres 0 -p nnUNetPlans -tr nnUNetTrainerVolFFineTune -pretrained_weights FILE",
     ]
+
+
+def test_the_question_whether_it_helps_is_asked_of_the_dataset_that_the_weights_are_for() -> None:
+    target = {"dataset_name": "Dataset004_Hippocampus", "plans_name": "nnUNetResEncUNetLPlans"}
+    plans = {"dataset_name": "Dataset501_Archive", "plans_name": "VolFPlans", TARGET_KEY: target}
+    asked = f"nnunet-volf benchmark 4 -p nnUNetResEncUNetLPlans -c 2d --pretrained {FINAL}"
+    assert benchmark_command(plans, "2d", FINAL) == asked
+    assert benchmark_command({**plans, TARGET_KEY: None}, "2d", FINAL) is None
 
 
 def test_paths_with_blanks_can_be_pasted_into_a_shell() -> None:

@@ -14,7 +14,7 @@ from nnunet_volf.datasets import MANIFEST, RAW, find_dataset
 from nnunet_volf.diagnosis import check_folders
 from nnunet_volf.errors import VolFError
 from nnunet_volf.launch import Training
-from nnunet_volf.next_commands import commands_after_pretraining
+from nnunet_volf.next_commands import benchmark_command, commands_after_pretraining
 from nnunet_volf.settings import PLANS_KEY, VolFSettings
 from nnunet_volf.training_files import EXIT_REQUEUE
 
@@ -175,4 +175,7 @@ def _finish(planned: plans.PlannedDataset, configuration: str, training: Trainin
         )
     for command in commands_after_pretraining(planned.plans, configuration, checkpoint):
         print(f"next: {command}")
+    question = benchmark_command(planned.plans, configuration, checkpoint)
+    if question:
+        print(f"does it help? {question}")
     return 0
