@@ -11,10 +11,12 @@ from importlib.metadata import entry_points
 from nnunet_volf.errors import VolFError
 
 # Without the working folder, which Python puts before all others here: it may be a checkout of this package.
-_ENTRY = (
-    "import sys; sys.path = [folder for folder in sys.path if folder]; sys.argv = sys.argv[1:]; "
-    "from {module} import {function}; sys.exit({function}())"
-)
+_START = "import sys; sys.path = [folder for folder in sys.path if folder]; "
+
+
+def program(module: str, function: str) -> str:
+    """Return what ``python -c`` runs to call a function of an installed module."""
+    return f"{_START}from {module} import {function}; {function}()"
 
 
 def arguments_of(command: Sequence[str]) -> list[str]:
@@ -23,7 +25,8 @@ def arguments_of(command: Sequence[str]) -> list[str]:
     if not found:
         raise VolFError(f"{command[0]} is not installed beside {sys.executable}; 'nnunet-volf doctor' tells what is.")
     module, _, function = sorted(found)[0].partition(":")
-    return [sys.executable, "-c", _ENTRY.format(module=module, function=function), *command]
+    call = f"{_START}sys.argv = sys.argv[1:]; from {module} import {function}; sys.exit({function}())"
+    return [sys.executable, "-c", call, *command]
 
 
 def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
+from nnunet_volf.console import program
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.files import read_json
 from nnunet_volf.plans import PlannedDataset
@@ -19,11 +20,7 @@ from nnunet_volf.settings import VolFSettings
 from nnunet_volf.training_files import EXIT_REQUEUE, FINAL, LATEST
 
 TRAINER = "nnUNetTrainerVolF"
-# Without the working folder, which Python puts before all others here: it may be a checkout of this package.
-_ENTRY = (
-    "import sys; sys.path = [folder for folder in sys.path if folder]; "
-    "from nnunetv2.run.run_training import run_training_entry; run_training_entry()"
-)
+_ENTRY = program("nnunetv2.run.run_training", "run_training_entry")
 _FORWARDED = ("SIGTERM", "SIGUSR1", "SIGHUP")  # Ctrl-C reaches the whole process group by itself
 
 

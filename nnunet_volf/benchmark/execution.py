@@ -15,13 +15,10 @@ from typing import Any
 
 from nnunet_volf.benchmark.folder import FAILED, LOG, note_failure, outcome_of, run_folder
 from nnunet_volf.benchmark.results import Run
+from nnunet_volf.console import program
 from nnunet_volf.errors import BenchmarkError
 
-# Without the working folder, which Python puts before all others here: it may be a checkout of this package.
-_ENTRY = (
-    "import sys; sys.path = [folder for folder in sys.path if folder]; "
-    "from nnunet_volf.benchmark.training import main; main()"
-)
+_ENTRY = program("nnunet_volf.benchmark.training", "main")
 _PATIENCE = "10s"  # for a scheduler to answer
 _HANDED_ON = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_extTrainer")
 
