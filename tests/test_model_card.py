@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nnunet_volf.cli import main
-from nnunet_volf.weights.export import file_hash
+from nnunet_volf.files import file_hash
 from nnunet_volf.weights.model_card import Terms, model_card
 from nnunet_volf.weights.pretrained import Architecture, Preparation, Pretrained
 

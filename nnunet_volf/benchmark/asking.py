@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +18,7 @@ from nnunet_volf.benchmark.leaks import Checked, Contents, Seen, without_leaks
 from nnunet_volf.benchmark.scores import class_names
 from nnunet_volf.benchmark.subsets import divide, label_counts
 from nnunet_volf.errors import BenchmarkError, WeightsError
-from nnunet_volf.files import read_json
+from nnunet_volf.files import file_hash, read_json
 from nnunet_volf.finetune_settings import FineTuneSettings
 from nnunet_volf.provenance import content_hash
 from nnunet_volf.splits import labelled_split
@@ -99,8 +98,8 @@ def make_experiment(asked: Request, images: Images) -> Experiment:
         data={
             "leakage": list(checked.said),
             "labelled images": contents,
-            "plans": _hash(planned.folder / f"{asked.plans_name}.json"),
-            "weights": {Path(arm.weights).name: _hash(Path(arm.weights)) for arm in arms if arm.weights},
+            "plans": file_hash(planned.folder / f"{asked.plans_name}.json"),
+            "weights": {Path(arm.weights).name: file_hash(Path(arm.weights)) for arm in arms if arm.weights},
         },
     )
 
@@ -181,11 +180,3 @@ def _checked(cases: dict[int, Cases], seen: Sequence[Seen], dataset: str, images
     contents = images.of_labelled(dataset, used)
     checked = without_leaks(cases, contents, seen)
     return checked, None if contents is None else content_hash(" ".join(map(str, h)) for h in contents.values())
-
-
-def _hash(path: Path) -> str:
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from nnunet_volf.checkpoints import write_checkpoint
 from nnunet_volf.errors import WeightsError
-from nnunet_volf.files import replacing, write_json
+from nnunet_volf.files import file_hash, replacing, write_json
 from nnunet_volf.weights.dialects import read_pretrained
 from nnunet_volf.weights.dialects.nnssl import PLAN_KEY
 from nnunet_volf.weights.model_card import Terms, model_card
@@ -65,15 +64,6 @@ def refuse_to_overwrite(*paths: Path) -> None:
     for path in paths:
         if path.exists():
             raise WeightsError(f"{path} exists. Choose another name with -o, or remove it first.")
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, as sha256sum prints it."""
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _warnings(reduced: Portable) -> tuple[str, ...]:
