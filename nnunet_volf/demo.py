@@ -134,8 +134,8 @@ def folders(folder: Path) -> dict[str, str]:
 
 def environment(folder: Path, base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment of the demo's commands; the user's own is left as it is."""
-    # One process draws the batches and another learns from them, with a thread each. Where nnU-Net takes more threads all
-    # the same, they sleep while they wait: on shared cores, spinning made a step of these networks take ten times as long.
+    # One process draws the batches and another learns from them, with a thread each. Where nnU-Net takes more threads
+    # all the same, they sleep while they wait: on shared cores, spinning made a step take ten times as long.
     threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1"}
     no_compiler = {"nnUNet_compile": "0"}  # it would take longer than these trainings
     return {**base, **folders(folder), **threads, **no_compiler, "PYTHONUNBUFFERED": "1"}
