@@ -80,7 +80,7 @@ def test_stock_commands_pretrain_fine_tune_and_predict(phantoms: NnUNetFolders, 
     done = run_nnunet(
         "nnUNetv2_predict", "-i", str(phantoms.raw / DATASET / "imagesTr"), "-o", str(predicted), "-d", DATASET,
         "-c", "3d_fullres", "-f", "0", "-p", plans, "-tr", "nnUNetTrainerShort", "-device", "cpu", "--disable_tta",
-        "-npp", "1", "-nps", "1", **environment,
+        "-npp", "0", "-nps", "0", **environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(predicted.glob("*.nii.gz"))) == 6

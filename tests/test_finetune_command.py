@@ -62,7 +62,7 @@ def test_the_user_is_told_what_the_weights_are_and_the_model_predicts_and_leaves
     images.mkdir()
     shutil.copy(phantoms.raw / DATASET / "imagesTr" / "case_000_0000.nii.gz", images)
     model = ["-d", DATASET, "-c", "3d_fullres", "-p", plans, "-tr", FINE_TUNER, "-f", "0"]
-    quick = ["-device", "cpu", "-npp", "1", "-nps", "1", "--disable_tta"]
+    quick = ["-device", "cpu", "-npp", "0", "-nps", "0", "--disable_tta"]
     done = run_nnunet("nnUNetv2_predict", "-i", str(images), "-o", str(tmp_path / "predicted"), *model, *quick)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "predicted" / "case_000.nii.gz").is_file()

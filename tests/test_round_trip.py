@@ -24,7 +24,14 @@ from without_package import farm, run_without_package
 from nnunet_volf.cli import main
 from nnunet_volf.phantoms import write_phantom_dataset
 
-PREDICT = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder as main; main()"
+# nnU-Net's command, but in one process: those of its workers would each load all of nnU-Net again (they are tested in
+# test_weights_as_stock.py).
+PREDICT = """
+from nnunetv2.inference import predict_from_raw_data as prediction
+predictor = prediction.nnUNetPredictor
+predictor.predict_from_files = lambda self, source, target, **_: self.predict_from_files_sequential(source, target)
+prediction.predict_entry_point_modelfolder()
+"""
 FOUR = "Dataset902_Four"
 
 
@@ -152,9 +159,7 @@ def test_pretrained_weights_reach_a_stock_prediction(
     for image in sorted((phantoms.raw / dataset / "imagesTr").glob("case_000_*")):
         shutil.copy(image, images)
     options = [{"INPUT": str(images), "OUTPUT": str(tmp_path / "out")}.get(word, word) for word in command[1:]]
-    done = run_without_package(
-        farm(tmp_path / "packages"), PREDICT, *options, "-device", "cpu", "-npp", "1", "-nps", "1"
-    )
+    done = run_without_package(farm(tmp_path / "packages"), PREDICT, *options, "-device", "cpu")
     assert done.returncode == 0, done.stdout + done.stderr
     labels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "out" / "case_000.nii.gz")))
     assert set(np.unique(labels)) <= {0, 1, 2}
