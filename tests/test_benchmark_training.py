@@ -14,6 +14,7 @@ from conftest import NnUNetFolders
 from training import DATASET
 from training import make_trainer as nnunet_trainer
 
+from nnunet_volf.benchmark import prediction
 from nnunet_volf.benchmark.asking import Request, make_experiment
 from nnunet_volf.benchmark.experiment import Experiment
 from nnunet_volf.benchmark.folder import open_folder, outcome_of
@@ -50,11 +51,12 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
 def test_a_training_scores_the_test_cases_and_touches_nothing_of_the_users(
-    phantoms: NnUNetFolders, tmp_path: Path
+    phantoms: NnUNetFolders, tmp_path: Path, configuration: str
 ) -> None:
     before = [contents(folder) for folder in phantoms]
-    experiment = question(tmp_path)
+    experiment = question(tmp_path, configuration=configuration)
     (run,) = [run for run in experiment.runs() if run.labels == 2 and run.arm == "stock"]
     open_folder(tmp_path / "b", experiment)
     outcome = carry_out(tmp_path / "b", run.name, "cpu")
@@ -73,6 +75,21 @@ def test_a_training_scores_the_test_cases_and_touches_nothing_of_the_users(
     assert {path.name for path in (tmp_path / "b" / "runs" / run.name / "predictions").iterdir()} == {
         f"{case}.nii.gz" for case in cases.test
     }
+
+
+@pytest.mark.slow
+def test_processes_that_export_while_a_gpu_predicts_give_the_same_scores(
+    phantoms: NnUNetFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = question(tmp_path, arms=("scratch",), labels=("1",), epochs=1, iterations=1)
+    (run,) = experiment.runs()
+    outcomes = []
+    for processes in (0, 2):
+        monkeypatch.setattr(prediction, "_processes", lambda _device, number=processes: number)
+        open_folder(tmp_path / str(processes), experiment)
+        outcomes.append(carry_out(tmp_path / str(processes), run.name, "cpu"))
+    assert outcomes[0].scores == outcomes[1].scores
+    assert len(outcomes[0].scores) == 4
 
 
 def test_the_dice_is_twice_the_overlap_over_the_sum_of_the_voxels(phantoms: NnUNetFolders, tmp_path: Path) -> None:
