@@ -22,6 +22,7 @@ COMMANDS = (
     "preview",
     "trainers",
     "doctor",
+    "demo",
 )
 
 
