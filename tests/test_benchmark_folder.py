@@ -10,7 +10,7 @@ import pytest
 
 from nnunet_volf.benchmark.arms import Arm
 from nnunet_volf.benchmark.experiment import Cases, Experiment
-from nnunet_volf.benchmark.folder import collect, note_failure, open_folder, read_experiment, run_folder
+from nnunet_volf.benchmark.folder import collect, note_failure, only_benchmark, open_folder, read_experiment, run_folder
 from nnunet_volf.benchmark.results import Outcome, Run, Score
 from nnunet_volf.errors import BenchmarkError
 from nnunet_volf.files import write_json
@@ -31,7 +31,7 @@ QUESTION = Experiment(
     classes={"1": "large"},
     tolerance=1.0,
     mirroring=True,
-    data={"weights": {"w.pth": "1234"}},
+    data={"weights": {"volf": "1234"}, "plans": "aa", "labelled images": "bb", "leakage": ["w.pth: compared."]},
 )
 
 
@@ -54,9 +54,16 @@ def test_every_training_has_a_folder_of_its_own_and_seeds_come_before_arms() -> 
         {"labels": (3, 5, 10)},
         {"seeds": (1, 2, 3)},
         {"rates": (0.3, 1.0)},
-        {"arms": (*QUESTION.arms, Arm("mae", weights="m.pth"))},
+        {
+            "arms": (*QUESTION.arms, Arm("mae", weights="m.pth")),
+            "data": {**QUESTION.data, "weights": {"volf": "1234", "mae": "5678"}, "leakage": ["both: compared."]},
+        },
+        {"arms": (Arm("scratch"), Arm("volf", weights="/moved/w.pth"))},
         {"arms": QUESTION.arms[:1]},
-        {"cases": {**QUESTION.cases, 1: Cases(("x",), ("y",), ("z",))}},
+        {
+            "cases": {**QUESTION.cases, 1: Cases(("x",), ("y",), ("z",))},
+            "data": {**QUESTION.data, "labelled images": "of more cases"},
+        },
     ],
 )
 def test_more_or_fewer_of_the_same_trainings_may_be_asked_for(tmp_path: Path, more: dict[str, object]) -> None:
@@ -71,8 +78,16 @@ def test_more_or_fewer_of_the_same_trainings_may_be_asked_for(tmp_path: Path, mo
     [
         ({"epochs": 20}, "epochs was 10 and is 20"),
         ({"settings": {"optimizer": "sgd"}}, "settings.optimizer was adamw and is sgd"),
-        ({"data": {"weights": {"w.pth": "5678"}}}, "data.weights.w.pth was 1234 and is 5678"),
-        ({"arms": (Arm("scratch"), Arm("volf", weights="x.pth"))}, "arm volf was nnUNetTrainerVolFFineTune from w.pth"),
+        (
+            {"data": {**QUESTION.data, "weights": {"volf": "5678"}}},
+            "arm volf was nnUNetTrainerVolFFineTune from all of the weights with SHA-256 1234 and is",
+        ),
+        (
+            {"arms": (Arm("scratch"), Arm("volf", weights="w.pth", scope="encoder"))},
+            "and is nnUNetTrainerVolFFineTune from encoder of the weights with SHA-256 1234",
+        ),
+        ({"data": {**QUESTION.data, "plans": "ab"}}, "the hash of the plans was aa and is ab"),
+        ({"data": {**QUESTION.data, "labelled images": "bc"}}, "the hash of the labelled images was bb and is bc"),
         ({"cases": {0: Cases(("t",), ("v", "a"), ("b",))}}, "cases of fold 0 was"),
     ],
 )
@@ -90,6 +105,15 @@ def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"holds other files and no experiment\.json"):
         open_folder(tmp_path, QUESTION)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_only_one_benchmark_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    with only_benchmark(tmp_path / "b"):
+        open_folder(tmp_path / "b", QUESTION)  # the lock is no other's file
+        with pytest.raises(BenchmarkError, match="Another benchmark is at work in"), only_benchmark(tmp_path / "b"):
+            pass
+    with only_benchmark(tmp_path / "b"):
+        pass
 
 
 def test_results_and_failures_are_collected_and_a_result_outweighs_an_old_failure(tmp_path: Path) -> None:

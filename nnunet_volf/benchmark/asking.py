@@ -99,7 +99,7 @@ def make_experiment(asked: Request, images: Images) -> Experiment:
             "leakage": list(checked.said),
             "labelled images": contents,
             "plans": file_hash(planned.folder / f"{asked.plans_name}.json"),
-            "weights": {Path(arm.weights).name: file_hash(Path(arm.weights)) for arm in arms if arm.weights},
+            "weights": {arm.name: file_hash(Path(arm.weights)) for arm in arms if arm.weights},
         },
     )
 

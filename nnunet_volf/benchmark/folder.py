@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from nnunet_volf.benchmark.experiment import Experiment
 from nnunet_volf.benchmark.results import Failure, Outcome, Run
@@ -13,9 +16,10 @@ from nnunet_volf.files import read_json, write_json
 
 EXPERIMENT, RESULT, FAILED, LOG = "experiment.json", "result.json", "failed.json", "log.txt"
 IMAGES = "images.json"  # hashes of what images show, noted before the question is
+LOCK = "lock"
 
 # What a folder may be asked next without its results losing their meaning: more, or fewer, of the same trainings.
-_MAY_CHANGE = ("arms", "labels", "seeds", "rates", "cases")
+_MAY_CHANGE = ("arms", "labels", "seeds", "rates", "cases", "data")
 
 
 def run_folder(folder: Path, run: Run) -> Path:
@@ -38,10 +42,21 @@ def open_folder(folder: Path, experiment: Experiment) -> None:
     path = folder / EXPERIMENT
     if path.is_file():
         _require_same(folder, read_experiment(path), experiment)
-    elif folder.exists() and any(path.name != IMAGES for path in folder.iterdir()):
+    elif folder.exists() and any(path.name not in (IMAGES, LOCK) for path in folder.iterdir()):
         raise BenchmarkError(f"{folder} holds other files and no {EXPERIMENT}. Choose an empty folder with -o.")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, experiment.to_mapping())
+
+
+@contextmanager
+def only_benchmark(folder: Path) -> Iterator[None]:
+    """Keep a second benchmark from doing the same trainings in a folder meanwhile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout as error:
+        raise BenchmarkError(f"Another benchmark is at work in {folder}. Wait for it, or stop it.") from error
 
 
 def outcome_of(folder: Path, run: Run) -> Outcome | None:
@@ -74,17 +89,31 @@ def collect(folder: Path, runs: Sequence[Run]) -> tuple[list[Outcome], list[Fail
 def _require_same(folder: Path, before: Experiment, now: Experiment) -> None:
     old, new = before.to_mapping(), now.to_mapping()
     changed = [_difference(name, old[name], new[name]) for name in old if name not in _MAY_CHANGE]
-    arms = {arm.name: arm for arm in before.arms}
-    changed += [_difference(f"arm {a.name}", arms[a.name], a) for a in now.arms if a.name in arms]
+    changed.append(_difference("the hash of the plans", before.data.get("plans"), now.data.get("plans")))
+    changed += [
+        _difference(f"arm {arm.name}", _start(before, arm.name), _start(now, arm.name))
+        for arm in now.arms
+        if arm.name in {known.name for known in before.arms}
+    ]
     changed += [
         _difference(f"cases of fold {f}", before.cases[f], c) for f, c in now.cases.items() if f in before.cases
     ]
+    if before.cases.keys() == now.cases.keys():
+        hashes = (experiment.data.get("labelled images") for experiment in (before, now))
+        changed.append(_difference("the hash of the labelled images", *hashes))
     said = [text for text in changed if text]
     if said:
         raise BenchmarkError(
             f"{folder} holds the results of another question: {'; '.join(said)}. Ask the old one again to go on with "
             "it, or choose another folder with -o."
         )
+
+
+def _start(experiment: Experiment, name: str) -> str:
+    """Say what an arm starts from, by content: the same weights may lie elsewhere by now."""
+    arm = experiment.arm(name)
+    weights = experiment.data.get("weights", {}).get(name)
+    return arm.trainer if weights is None else f"{arm.trainer} from {arm.scope} of the weights with SHA-256 {weights}"
 
 
 def _difference(name: str, old: Any, new: Any) -> str:

@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Say what is compared, do the trainings that are missing, and write the report."""
     from nnunet_volf.benchmark.asking import Request, make_experiment
-    from nnunet_volf.benchmark.folder import IMAGES, collect, open_folder
+    from nnunet_volf.benchmark.folder import IMAGES, collect, only_benchmark, open_folder
     from nnunet_volf.preprocessing.occurrences import Occurrences
 
     device = options.device_here(args.device)
@@ -111,11 +111,12 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print("\nnext: the same command without --dry-run")
         return 0
-    open_folder(folder, experiment)
-    try:
-        _train(args, folder, device, to_do)
-    finally:
-        code = _report(folder, experiment)
+    with only_benchmark(folder):
+        open_folder(folder, experiment)
+        try:
+            _train(args, folder, device, to_do)
+        finally:
+            code = _report(folder, experiment)
     return code
 
 
