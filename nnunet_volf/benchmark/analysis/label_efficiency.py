@@ -7,7 +7,6 @@ nothing is guessed: there is only a bound.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -52,5 +51,5 @@ def labels_needed(
     for (fewer, before), (more, after) in pairwise(measured):
         if before < dice <= after:
             share = (dice - before) / (after - before)
-            return math.exp(math.log(fewer) + share * (math.log(more) - math.log(fewer))), ""
+            return min(fewer * (more / fewer) ** share, float(more)), ""  # linear in the logarithm, and never outside
     return float(measured[-1][0]), "more than"
