@@ -65,7 +65,7 @@ FULL = Amount(
     arms=("scratch", "volf"),
     labels=(3, 10),
     seeds=3,  # with two, an interval for what differs from seed to seed says next to nothing
-    seconds={"data": 4, "plan": 20, "pretrain": 120, "fine-tune": 50, "benchmark": 250},
+    seconds={"data": 1, "plan": 15, "pretrain": 115, "fine-tune": 55, "benchmark": 235},
 )
 QUICK = Amount(
     scans=8,
@@ -76,7 +76,7 @@ QUICK = Amount(
     arms=("scratch", "volf"),
     labels=(3,),
     seeds=1,
-    seconds={"data": 2, "plan": 15, "pretrain": 30, "benchmark": 35},
+    seconds={"data": 1, "plan": 15, "pretrain": 16, "benchmark": 14},
 )
 
 
