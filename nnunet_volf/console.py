@@ -31,7 +31,11 @@ def arguments_of(command: Sequence[str]) -> list[str]:
 
 def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command to its end and return its exit code; Ctrl-C reaches it, too, and it is the one to end first."""
-    child = subprocess.Popen(arguments_of(command), env=dict(environment), stdin=subprocess.DEVNULL)
+    return wait(subprocess.Popen(arguments_of(command), env=dict(environment), stdin=subprocess.DEVNULL))
+
+
+def wait(child: subprocess.Popen[bytes]) -> int:
+    """Wait for a process; Ctrl-C reaches it too, and it is the one to end first."""
     while child.poll() is None:
         with contextlib.suppress(KeyboardInterrupt):
             child.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import signal
@@ -12,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from nnunet_volf.console import program
+from nnunet_volf.console import program, wait
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.files import read_json
 from nnunet_volf.plans import PlannedDataset
@@ -86,7 +85,7 @@ class Training:
         forwarded = [getattr(signal, name) for name in _FORWARDED if hasattr(signal, name)]
         before = {number: signal.signal(number, forward) for number in forwarded}
         try:
-            code = _wait(child)
+            code = wait(child)
             # Before its first step a training does not listen to signals yet; there is nothing to save either.
             if -code in received:
                 return EXIT_REQUEUE
@@ -101,11 +100,3 @@ def trainings_with(dataset: str, plans_name: str) -> list[Path]:
     root = os.environ.get("nnUNet_results")
     pattern = f"{dataset}/{TRAINER}__{plans_name}__*/fold_*/checkpoint_*.pth"
     return sorted(Path(root).glob(pattern)) if root else []
-
-
-def _wait(child: subprocess.Popen[bytes]) -> int:
-    """Wait for a process; Ctrl-C reaches it too, and it is the one to end first."""
-    while child.poll() is None:
-        with contextlib.suppress(KeyboardInterrupt):
-            child.wait()
-    return child.returncode

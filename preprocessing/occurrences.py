@@ -85,5 +85,6 @@ def _trained_on(dataset: str, recorded: Mapping[str, object]) -> list[str] | Non
         folder = find_dataset(dataset, PREPROCESSED)
     except DataError:
         return None
-    cases = [path.name.split(".")[0] for path in (folder / "gt_segmentations").iterdir()]
+    ending = described(folder)["file_ending"]
+    cases = [path.name.removesuffix(ending) for path in (folder / "gt_segmentations").iterdir()]
     return list(labelled_split(folder, cases, int(fold))["train"])

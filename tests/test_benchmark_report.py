@@ -18,11 +18,12 @@ from reports import Outline
 
 from nnunet_volf.benchmark.analysis.comparisons import Comparison
 from nnunet_volf.benchmark.analysis.findings import Findings, Verdict, findings
+from nnunet_volf.benchmark.analysis.wording import p_value
 from nnunet_volf.benchmark.arms import Arm
 from nnunet_volf.benchmark.experiment import Experiment
 from nnunet_volf.benchmark.report.conditions import Fact, facts, shared_conditions
 from nnunet_volf.benchmark.report.page import write_report
-from nnunet_volf.benchmark.report.table import number, p_value
+from nnunet_volf.benchmark.report.table import number
 from nnunet_volf.benchmark.report.without_folders import file_name, remover
 from nnunet_volf.benchmark.results import Failure, Outcome
 

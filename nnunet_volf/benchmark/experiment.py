@@ -35,7 +35,7 @@ class Experiment:
     epochs: int
     iterations: int
     validation_iterations: int
-    settings: Mapping[str, Any]  # of the fine-tuning trainer, beyond its defaults
+    settings: Mapping[str, Any]  # of the fine-tuning trainer, all of them
     classes: Mapping[str, str]  # the key of each class in nnU-Net's summary -> its name
     tolerance: float  # of the normalised surface Dice, in mm
     mirroring: bool  # whether predictions are averaged over mirrored images, as nnU-Net does

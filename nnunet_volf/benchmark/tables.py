@@ -14,7 +14,7 @@ from typing import Any
 from nnunet_volf.benchmark.analysis.comparisons import Comparison, Level
 from nnunet_volf.benchmark.analysis.findings import Findings
 from nnunet_volf.benchmark.analysis.score_grid import MEAN
-from nnunet_volf.benchmark.analysis.wording import change, dice, interval
+from nnunet_volf.benchmark.analysis.wording import change, dice, interval, p_value
 from nnunet_volf.benchmark.arms import SCRATCH
 from nnunet_volf.benchmark.experiment import Experiment
 from nnunet_volf.benchmark.results import METRICS, Outcome
@@ -95,7 +95,7 @@ def _row(level: Level, comparison: Comparison | None) -> tuple[str, ...]:
     if comparison is None:
         return (*own, "", "", "", "")
     c = comparison
-    p = "" if c.p_holm is None else f"{c.p_holm:.3f}" if c.p_holm >= 0.001 else "< 0.001"
+    p = "" if c.p_holm is None else p_value(c.p_holm)
     return (*own, change(c.difference.value), interval(c.difference), f"{c.better}/{c.worse}/{c.equal}", p)
 
 

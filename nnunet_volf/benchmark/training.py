@@ -83,10 +83,9 @@ def make_trainer(experiment: Experiment, run: Run, device: torch.device) -> Any:
     """Return the trainer of an arm with the experiment's schedule, which no file needs to hold."""
     arm = experiment.arm(run.arm)
     planned = planned_dataset(experiment.dataset, experiment.plans_name)
-    schedule = {"epochs": experiment.epochs, "iterations": experiment.iterations, **experiment.settings}
-    planned = with_settings(planned, experiment.configuration, schedule, FineTuneSettings)
-    rate = planned.settings_of(FineTuneSettings, experiment.configuration).peak_learning_rate * run.rate
-    planned = with_settings(planned, experiment.configuration, {"learning_rate": rate}, FineTuneSettings)
+    rate = FineTuneSettings.from_mapping(experiment.settings).peak_learning_rate * run.rate
+    settings = {**experiment.settings, "learning_rate": rate}
+    planned = with_settings(planned, experiment.configuration, settings, FineTuneSettings)
     plans = {**planned.plans, "continue_training": False}  # as nnUNetv2_train tells a trainer
     trainer_class = recursive_find_trainer_class_by_name(arm.trainer)
     trainer = trainer_class(
@@ -105,10 +104,12 @@ def load(trainer: Any, arm: Arm) -> None:
     """Load the weights of an arm as nnU-Net does; with the encoder alone, the rest stays as it was initialised."""
     trainer.pretrained_weights = Path(str(arm.weights))
     network = trainer.network
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    load_pretrained_weights(network, str(arm.weights))
+    own = {}
     if arm.scope == "encoder":
-        own = {name: tensor for name, tensor in before.items() if not canonical_name(name).startswith("encoder.")}
+        parts = network.state_dict().items()
+        own = {name: tensor.clone() for name, tensor in parts if not canonical_name(name).startswith("encoder.")}
+    load_pretrained_weights(network, str(arm.weights))
+    if own:
         network.load_state_dict(own, strict=False)
 
 

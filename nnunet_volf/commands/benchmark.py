@@ -26,8 +26,7 @@ HELP = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("dataset", help="the labelled dataset, planned and preprocessed, for example 4")
-    parser.add_argument("-p", default=plans.DEFAULT_PLANS, metavar="PLANS", help="[%(default)s]")
-    parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="[%(default)s]")
+    options.add_plans(parser)
     parser.add_argument("--pretrained", metavar="FILE", help="the weights of the arms volf and encoder")
     parser.add_argument(
         "--arms",

@@ -42,6 +42,12 @@ def device_here(asked: str | None) -> str:
     return asked
 
 
+def add_plans(parser: argparse.ArgumentParser) -> None:
+    """Declare which plans of a dataset are meant."""
+    parser.add_argument("-p", default=plans.DEFAULT_PLANS, metavar="PLANS", help="[%(default)s]")
+    parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="[%(default)s]")
+
+
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Declare what is imported, and what is done where opinions differ."""
     parser.add_argument(
@@ -118,8 +124,7 @@ def add_planning(parser: argparse.ArgumentParser) -> None:
 def add_task(parser: argparse.ArgumentParser) -> None:
     """Declare the task that weights are fitted to, and how."""
     parser.add_argument("-d", required=True, metavar="DATASET", help="the labelled dataset, planned, for example 4")
-    parser.add_argument("-p", default=plans.DEFAULT_PLANS, metavar="PLANS", help="[%(default)s]")
-    parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="[%(default)s]")
+    add_plans(parser)
     parser.add_argument("--scope", choices=SCOPES, default="all", help="what is taken over [%(default)s]")
     parser.add_argument(
         "--channels",

@@ -27,6 +27,13 @@ def interval(of: Interval, metric: str = "dice") -> str:
     return f"{change(of.low, metric)} to {change(of.high, metric)}"
 
 
+def p_value(p: float | None) -> str:
+    """Write a probability."""
+    if p is None:
+        return "-"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def count(number: int, noun: str) -> str:
     """Write how many of something, such as ``1 seed`` or ``3 seeds``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

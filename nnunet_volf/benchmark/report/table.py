@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nnunet_volf.benchmark.analysis.comparisons import Comparison, Level
 from nnunet_volf.benchmark.analysis.findings import Findings
 from nnunet_volf.benchmark.analysis.statistics import Interval
-from nnunet_volf.benchmark.analysis.wording import DIGITS, change
+from nnunet_volf.benchmark.analysis.wording import DIGITS, change, p_value
 from nnunet_volf.benchmark.arms import SCRATCH
 from nnunet_volf.benchmark.experiment import Experiment
 from nnunet_volf.benchmark.results import METRICS
@@ -68,13 +68,6 @@ def against_scratch(findings: Findings, label: str, metric: str | None = None) -
 def number(value: float, metric: str = DICE, signed: bool = False) -> str:
     """Return a value, or with its sign a difference, with the digits that all of the report gives the metric."""
     return (change(value, metric) if signed else f"{value:.{DIGITS[metric]}f}").replace("-", _MINUS)
-
-
-def p_value(p: float | None) -> str:
-    """Return a probability as it is printed."""
-    if p is None:
-        return "-"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _row(
