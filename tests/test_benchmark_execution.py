@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from processes import alive, wait_until
 
 from nnunet_volf.benchmark import execution
 from nnunet_volf.benchmark.folder import collect, run_folder
@@ -85,12 +85,12 @@ for run in execution.train_here(Path({str(tmp_path)!r}), [Run("scratch", n, 1, 0
 """
     parent = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     logs = [tmp_path / "runs" / f"scratch_{n}labels_seed1_fold0" / "log.txt" for n in (0, 1)]
-    _wait_until(lambda: all(log.is_file() and log.read_text().strip() for log in logs))
+    assert wait_until(lambda: all(log.is_file() and log.read_text().strip() for log in logs), seconds=60)
     parent.send_signal(signal.SIGINT)
     _, said = parent.communicate(timeout=60)
     assert "KeyboardInterrupt" in said
     children = [int(log.read_text()) for log in logs]
-    _wait_until(lambda: not any(_alive(child) for child in children))
+    assert wait_until(lambda: not any(alive(child) for child in children), seconds=60)
     assert not (tmp_path / "runs" / "scratch_2labels_seed1_fold0" / "log.txt").exists()
     assert collect(tmp_path, [Run("scratch", n, 1, 0) for n in range(3)]) == ([], [])
 
@@ -123,20 +123,3 @@ def test_on_dask_the_same_trainings_give_the_same_folder(tmp_path: Path, monkeyp
     assert {failure.run.labels for failure in failures} == {2, 3}
     assert "of the caller" in (run_folder(tmp_path, RUNS[0]) / "log.txt").read_text()
     assert isinstance(outcomes[0], Outcome)
-
-
-def _wait_until(done: object, seconds: float = 60) -> None:
-    assert callable(done)
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    state = Path(f"/proc/{process}/stat")
-    return not (state.is_file() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")

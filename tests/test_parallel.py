@@ -22,6 +22,7 @@ from parallel_tasks import (
     return_unpicklable,
     square,
 )
+from processes import alive, wait_until
 
 from nnunet_volf.errors import DataError
 from nnunet_volf.preprocessing.parallel import Done, describe_error, run_parallel
@@ -169,24 +170,6 @@ def test_items_start_only_while_their_memory_fits_and_a_larger_one_runs_alone(tm
 def test_workers_keep_to_one_thread() -> None:
     (done,) = run_parallel(count_threads, [0], workers=1, preload=("torch", "blosc2", "SimpleITK"))
     assert done.result == {"torch": 1, "blosc2": 1, "SimpleITK": 1, "OMP_NUM_THREADS": "1"}
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
-
-
-def wait_until(condition: object, seconds: float = 15.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 @posix
