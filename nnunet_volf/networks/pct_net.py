@@ -124,7 +124,8 @@ class PCTNet(UShape):
             return nn.Sequential(OrderedDict(pool=nn.MaxPool3d(tuple(strides[level])), **dict(unit.named_children())))
 
         def decoder_stage(level: int) -> DecoderStage:
-            n, below, stride: Any = features[level], features[level + 1], tuple(strides[level + 1])
+            n, below = features[level], features[level + 1]
+            stride: Any = tuple(strides[level + 1])
             up = layers.before(nn.ConvTranspose3d(below, n, stride, stride), below)
             return DecoderStage(up, layers.unit(2 * n, n, kernels[level]), block(level), layers.activation(n))
 
