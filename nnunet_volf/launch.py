@@ -95,8 +95,11 @@ class Training:
                 signal.signal(number, handler)
 
 
-def trainings_with(dataset: str, plans_name: str) -> list[Path]:
-    """Return the checkpoints of all trainings of a dataset with the plans of a name, of any configuration and fold."""
+def trainings_with(dataset: str, plans_name: str, trainer: str = TRAINER) -> list[Path]:
+    """Return the checkpoints of all trainings of a dataset with the plans of a name, of any configuration and fold.
+
+    They are our pretrainings, or those of another `trainer`; "*" is any.
+    """
     root = os.environ.get("nnUNet_results")
-    pattern = f"{dataset}/{TRAINER}__{plans_name}__*/fold_*/checkpoint_*.pth"
+    pattern = f"{dataset}/{trainer}__{plans_name}__*/fold_*/checkpoint_*.pth"
     return sorted(Path(root).glob(pattern)) if root else []

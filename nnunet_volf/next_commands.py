@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_volf.datasets import dataset_number
+from nnunet_volf.networks.catalogue import Network, network_planned, plans_name_with
 from nnunet_volf.plans import DEFAULT_PLANS, TARGET_KEY
 
 FINE_TUNER = "nnUNetTrainerVolFFineTune"
@@ -39,9 +40,28 @@ def adapt_command(
     )
 
 
+def plan_like_command(
+    weights: Path | str, dataset: int | str, plans_name: str = DEFAULT_PLANS, configuration: str = "3d_fullres"
+) -> str:
+    """Return the command that gives a dataset plans with the network of a file of weights."""
+    plans = "" if plans_name == DEFAULT_PLANS else f" -p {plans_name}"
+    plans += "" if configuration == "3d_fullres" else f" -c {configuration}"
+    return f"nnunet-volf weights plan {shlex.quote(str(weights))} -d {dataset}{plans}"
+
+
 def pretrain_command(dataset: int | str, plans_name: str, configuration: str) -> str:
     """Return the command that pretrains for a task."""
     return f"nnunet-volf pretrain FOLDER --for {dataset} -p {plans_name} -c {configuration}"
+
+
+def train_command(dataset: int | str, plans_name: str, configuration: str) -> str:
+    """Return the command that trains with nnU-Net's own trainer, from scratch."""
+    return f"nnUNetv2_train {dataset} {configuration} 0 -p {plans_name}"
+
+
+def plan_with_network_command(dataset: int | str, network: Network) -> str:
+    """Return the command that gives a labelled dataset plans with a network."""
+    return f"nnunet-volf plan -d {dataset} --architecture {network.name}"
 
 
 def check_command(weights: Path, plans: Mapping[str, Any], configuration: str | None) -> str:
@@ -56,11 +76,15 @@ def check_command(weights: Path, plans: Mapping[str, Any], configuration: str | 
 def commands_after_pretraining(plans: Mapping[str, Any], configuration: str, checkpoint: Path) -> list[str]:
     """Return the commands that fine-tune from a checkpoint, on the dataset that the plans are for.
 
-    An archive that was planned by itself is for any dataset, which its weights are fitted to first.
+    An archive that was planned by itself is for any dataset, which its weights are fitted to first; and which first
+    gets plans with the network, where that is one of ours.
     """
     if TARGET_KEY in plans and plans[TARGET_KEY] is None:
-        task = ("DATASET", DEFAULT_PLANS, configuration)
-        return [adapt_command(checkpoint, *task, output="FILE"), fine_tune_command(*task, weights="FILE")]
+        network = network_planned(plans, configuration)
+        first = [] if network is None else [plan_with_network_command("DATASET", network)]
+        name = DEFAULT_PLANS if network is None else plans_name_with(network, DEFAULT_PLANS)
+        task = ("DATASET", name, configuration)
+        return [*first, adapt_command(checkpoint, *task, output="FILE"), fine_tune_command(*task, weights="FILE")]
     target = plans.get(TARGET_KEY, plans)
     number = dataset_number(target["dataset_name"])
     return [fine_tune_command(number, target["plans_name"], configuration, checkpoint)]

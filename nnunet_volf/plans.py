@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_volf.datasets import PREPROCESSED, dataset_number, find_dataset, plan_command
+from nnunet_volf.datasets import PREPROCESSED, RAW, dataset_number, find_dataset, plan_command
 from nnunet_volf.errors import DataError, SettingsError
 from nnunet_volf.files import read_json, write_json
 from nnunet_volf.finetune_settings import FINE_TUNE_KEY
@@ -47,8 +47,9 @@ class PlannedDataset:
         return {**self.configuration(parent), **own} if parent else dict(own)
 
     def channel_names(self) -> dict[str, str]:
-        """Return the names of the channels by number, from dataset.json."""
-        description = read_json(self.folder / "dataset.json")
+        """Return the names of the channels by number, from dataset.json, which planning copies from the raw dataset."""
+        path = self.folder / "dataset.json"
+        description = read_json(path if path.is_file() else find_dataset(self.name, RAW) / "dataset.json")
         names: dict[str, str] = description.get("channel_names") or description["modality"]
         return names
 

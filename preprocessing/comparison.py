@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_volf.networks.catalogue import describe_network
 from nnunet_volf.plans import PlannedDataset
 
 from .imported import read_manifest
@@ -116,25 +117,26 @@ def describe(archive: Archive, planned: PlannedDataset, configuration: str) -> l
     """Return what a plan means, as rows of a table."""
     plan = planned.configuration(configuration)
     settings = planned.settings(configuration)
-    network = plan["architecture"]
-    patch, spacing = plan["patch_size"], plan["spacing"]
     shapes = shapes_after(archive, planned, configuration)
     median = tuple(int(side) for side in np.median(shapes, axis=0))
-    features = network["arch_kwargs"]["features_per_stage"]
-    normalisation = ", ".join(scheme.removesuffix("Normalization") for scheme in plan["normalization_schemes"])
-    extent = " x ".join(f"{side * step:.0f}" for side, step in zip(patch, spacing, strict=True))
     steps = settings.epochs * settings.iterations
     crops = 2 * steps * plan["batch_size"]
     return [
         ("cases", f"{len(archive)}, {median} voxels in the median once resampled"),
+        *describe_plan(plan),
+        ("training", f"{settings.epochs} epochs of {settings.iterations} steps = {steps:,} steps"),
+        ("crops", f"about {crops / len(archive):,.0f} of each case over the whole training"),
+    ]
+
+
+def describe_plan(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a configuration (with what it inherits) means whatever it is used for, as rows of a table."""
+    patch, spacing = plan["patch_size"], plan["spacing"]
+    extent = " x ".join(f"{side * step:.0f}" for side, step in zip(patch, spacing, strict=True))
+    normalisation = ", ".join(scheme.removesuffix("Normalization") for scheme in plan["normalization_schemes"])
+    return [
         ("spacing", f"{' x '.join(f'{step:.3g}' for step in spacing)} mm"),
         ("patch", f"{tuple(patch)} voxels, {extent} mm; {plan['batch_size']} of them a step"),
         ("normalisation", normalisation),
-        (
-            "network",
-            f"{network['network_class_name'].rsplit('.', 1)[-1]}, {len(features)} stages, {features[0]} to "
-            f"{max(features)} features",
-        ),
-        ("training", f"{settings.epochs} epochs of {settings.iterations} steps = {steps:,} steps"),
-        ("crops", f"about {crops / len(archive):,.0f} of each case over the whole training"),
+        ("network", describe_network(plan["architecture"])),
     ]

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunet_volf.errors import DataError, SettingsError
+from nnunet_volf.errors import DataError
 from nnunet_volf.files import write_json
+from nnunet_volf.finetune_settings import FINE_TUNE_KEY
+from nnunet_volf.networks.catalogue import network_in
 from nnunet_volf.plans import TARGET_KEY, PlannedDataset, read_plans, with_settings, without_settings
 from nnunet_volf.settings import PLANS_KEY
 
 from .fingerprint import Fingerprint
 from .imported import ImportedDataset
 from .outputs import describe_dataset
+from .planners import Planner
+from .shared_data import with_data_of_its_own
 
 
 def preprocessed_folder(dataset: ImportedDataset) -> Path:
@@ -75,9 +77,9 @@ def require_same(before: Mapping[str, Any], made: Mapping[str, Any]) -> None:
         raise _trained(before, _origin(made))
 
 
-def require_planner(before: Mapping[str, Any], planner: str) -> None:
-    """Refuse to take plans that were trained with for plans of a planner that did not make them."""
-    if before.get(TARGET_KEY) is not None or before["experiment_planner_used"] != planner:
+def require_planner(before: Mapping[str, Any], planner: Planner) -> None:
+    """Refuse to take plans that were trained with for plans of a planner or a network that did not make them."""
+    if before.get(TARGET_KEY) is not None or _maker(before) != str(planner):
         raise _trained(before, f"by {planner}")
 
 
@@ -92,49 +94,19 @@ def _trained(before: Mapping[str, Any], asked: str) -> DataError:
 def _origin(plans: Mapping[str, Any]) -> str:
     target = plans.get(TARGET_KEY)
     if target is None:
-        return f"by {plans['experiment_planner_used']}"
+        return f"by {_maker(plans)}"
     return f"like {target['dataset_name']}, {target['plans_name']}"
 
 
-def find_planner(name: str) -> Any:
-    """Return one of nnU-Net's planner classes."""
-    import nnunetv2
-    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
-
-    folder = Path(nnunetv2.__path__[0]) / "experiment_planning"
-    planner_class = recursive_find_python_class(str(folder), name, "nnunetv2.experiment_planning")
-    if planner_class is None:
-        raise SettingsError(
-            f"nnU-Net has no planner {name!r}. Its presets are ExperimentPlanner, nnUNetPlannerResEncM, "
-            "nnUNetPlannerResEncL and nnUNetPlannerResEncXL."
-        )
-    return planner_class
+def _maker(plans: Mapping[str, Any]) -> str:
+    return str(Planner(plans["experiment_planner_used"], network_in(plans)))
 
 
-def plan_own(
-    dataset: ImportedDataset, fingerprint: Fingerprint, plans_name: str, planner: str, spacing: list[float] | None
-) -> dict[str, Any]:
+def plan_own(dataset: ImportedDataset, fingerprint: Fingerprint, plans_name: str, planner: Planner) -> dict[str, Any]:
     """Return plans made by one of nnU-Net's planners from a fingerprint that needed no labels."""
-    planner_class = find_planner(planner)
-    write_json(preprocessed_folder(dataset) / "dataset_fingerprint.json", fingerprint.to_mapping())
-    with contextlib.redirect_stdout(io.StringIO()), _some_threads():  # pages of output
-        made = planner_class(dataset.name, plans_name=plans_name, overwrite_target_spacing=spacing)
-        plans: dict[str, Any] = made.plan_experiment()
-    return {**plans, TARGET_KEY: None}
-
-
-@contextlib.contextmanager
-def _some_threads() -> Iterator[None]:
-    """Let nnU-Net's planner set torch's threads to the number of loader workers, which may be 0 for training."""
-    name = "nnUNet_n_proc_DA"
-    before = os.environ.get(name)
-    if before == "0":
-        os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ[name] = before
+    plans = planner.plan(dataset.name, fingerprint.to_mapping(), plans_name)
+    made = with_data_of_its_own(PlannedDataset(dataset.name, preprocessed_folder(dataset), plans))
+    return {**made.plans, TARGET_KEY: None}
 
 
 def write_plans(
@@ -151,7 +123,7 @@ def write_plans(
     folder = preprocessed_folder(dataset)
     path = folder / f"{plans['plans_name']}.json"
     if path.is_file():
-        plans = _keep_settings(plans, read_plans(folder, plans["plans_name"]))
+        plans = keep_settings(plans, read_plans(folder, plans["plans_name"]))
     made = PlannedDataset(dataset.name, folder, plans)
     made.configuration(configuration)
     planned = with_settings(made, configuration, changes)
@@ -162,10 +134,11 @@ def write_plans(
     return planned
 
 
-def _keep_settings(plans: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+def keep_settings(plans: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """Return new plans with the settings that an earlier file of this name had."""
     for name, configuration in plans["configurations"].items():
-        settings = before["configurations"].get(name, {}).get(PLANS_KEY)
-        if settings and PLANS_KEY not in configuration:
-            configuration[PLANS_KEY] = settings
+        for key in (PLANS_KEY, FINE_TUNE_KEY):
+            settings = before["configurations"].get(name, {}).get(key)
+            if settings and key not in configuration:
+                configuration[key] = settings
     return plans

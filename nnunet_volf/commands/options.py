@@ -6,6 +6,7 @@ import argparse
 
 from nnunet_volf import plans
 from nnunet_volf.errors import VolFError
+from nnunet_volf.networks.catalogue import NETWORKS
 from nnunet_volf.settings import PRESETS
 from nnunet_volf.weights.choices import CHANNEL_RULES, SCOPES
 
@@ -95,14 +96,28 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 def add_planning(parser: argparse.ArgumentParser) -> None:
     """Declare what plans are made from and what they are called."""
     parser.add_argument(
-        "-p", default=plans.DEFAULT_PLANS, metavar="PLANS", help="with --for: that dataset's plans [%(default)s]"
+        "--architecture",
+        choices=sorted(NETWORKS),
+        help="the network to plan with; with --for, that dataset gets plans with it where it has none "
+        "[nnU-Net's own, or what the plans of --for have]",
+    )
+    parser.add_argument(
+        "-p",
+        metavar="PLANS",
+        help=f"with --for: that dataset's plans [{plans.DEFAULT_PLANS}, or those with the --architecture]",
     )
     parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="[%(default)s]")
     parser.add_argument(
         "-pl",
         default="ExperimentPlanner",
         metavar="PLANNER",
-        help="without --for: one of nnU-Net's planners, for example nnUNetPlannerResEncL [%(default)s]",
+        help="where plans are made: one of nnU-Net's planners, for example nnUNetPlannerResEncL [%(default)s]",
+    )
+    parser.add_argument(
+        "-gpu_memory_target",
+        type=float,
+        metavar="GB",
+        help="where plans are made: memory of a GPU to plan for [the planner's]",
     )
     parser.add_argument(
         "--spacing",
@@ -115,7 +130,10 @@ def add_planning(parser: argparse.ArgumentParser) -> None:
         "--sample", type=int, default=300, metavar="N", help="without --for: cases to read [%(default)s]"
     )
     parser.add_argument(
-        "--as", dest="name", default=plans.OUR_PLANS, metavar="PLANS", help="plans to write [%(default)s]"
+        "--as",
+        dest="name",
+        metavar="PLANS",
+        help=f"plans to write [{plans.OUR_PLANS}; for a labelled dataset by planner and network: nnUNetPCTNetPlans]",
     )
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="pretraining settings")
     parser.add_argument("--preset", choices=sorted(PRESETS), help="the numbers of a publication")

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Say what will be done, then do it stage by stage; each stage finds out by itself what is done already."""
     _require_folders()
     args.device = options.device_here(args.device)
-    target = plans.planned_dataset(args.target, args.p) if args.target else None
+    target = plan.target_of(args, write=not args.dry_run)
     _require_planning(args, target)
     imported = _imported_before(args.source)
     found, request = (None, None) if imported else _look_around(args)  # type: tuple[Any, Any]
@@ -90,7 +90,7 @@ def _require_planning(args: argparse.Namespace, target: plans.PlannedDataset | N
     if target is not None:
         target.settings(args.c, settings)
         return
-    from nnunet_volf.preprocessing.planning import find_planner
+    from nnunet_volf.preprocessing.planners import find_planner
 
     VolFSettings.from_mapping(settings)
     find_planner(args.pl)
@@ -129,7 +129,7 @@ def _print_outlook(
         first, *rest = describe_found(found, request).splitlines()
         print("\n".join([f"1 import      {first}", *(f"{'':14}{line}" for line in rest)]))
         size = outlook.guess_size(found, target or before, args.c)
-    like = f"like {target.name}, {args.p}" if target else f"by {args.pl}, from the archive itself"
+    like = f"like {target.name}, {args.p}" if target else f"by {plan.planner_of(args)}, from the archive itself"
     print(f"2 plan        {args.c} {like}, as {args.name}")
     finished = before and _training(args, before).finished
     if finished:

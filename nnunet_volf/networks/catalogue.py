@@ -103,6 +103,14 @@ def network_in(plans: Mapping[str, Any]) -> Network | None:
     return next((found for found in map(network_of, entries) if found is not None), None)
 
 
+def network_planned(plans: Mapping[str, Any], configuration: str) -> Network | None:
+    """Return which of these networks a configuration of plans has, by itself or from the one it inherits from."""
+    own: Mapping[str, Any] = plans.get("configurations", {}).get(configuration, {})
+    if "architecture" in own:
+        return network_of(own["architecture"])
+    return network_planned(plans, own["inherits_from"]) if "inherits_from" in own else None
+
+
 def plans_name_with(network: Network, planners_name: str) -> str:
     """Return the name of a planner's plans with another network: nnUNetPCTNetLPlans for nnUNetResEncUNetLPlans."""
     plain = planners_name.replace("ResEncUNet", "")

@@ -1,0 +1,185 @@
+"""nnU-Net's planners, run beside the user's folders, with nnU-Net's network or one of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_volf.errors import SettingsError
+from nnunet_volf.files import write_json
+from nnunet_volf.networks.catalogue import Network, architecture_entry, plans_name_with
+
+DEFAULT_PLANNER = "ExperimentPlanner"
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What plans are made by: one of nnU-Net's planners, a network of ours or None for its own, and its options."""
+
+    name: str = DEFAULT_PLANNER
+    network: Network | None = None
+    spacing: Sequence[float] | None = None
+    memory: float | None = None  # GB of a GPU to plan for
+
+    @property
+    def plans_name(self) -> str:
+        """Return what its plans are called if nobody says otherwise."""
+        usual: str = inspect.signature(find_planner(self.name).__init__).parameters["plans_name"].default
+        return usual if self.network is None else plans_name_with(self.network, usual)
+
+    def plan(self, dataset: str, fingerprint: Mapping[str, Any], plans_name: str) -> dict[str, Any]:
+        """Return the plans of a raw dataset for its fingerprint; nothing is written."""
+        planner_class = find_planner(self.name)
+        if self.network is not None:
+            planner_class = planner_with(planner_class, self.network)
+        options: dict[str, Any] = {} if self.memory is None else {"gpu_memory_target_in_gb": self.memory}
+        if self.spacing is not None:
+            options["overwrite_target_spacing"] = [float(step) for step in self.spacing]
+        with _elsewhere(dataset, fingerprint), _some_threads(), _quietly():
+            plans: dict[str, Any] = planner_class(dataset, plans_name=plans_name, **options).plan_experiment()
+        return plans
+
+    def __str__(self) -> str:
+        """Say what plans are made by."""
+        return f"{self.name} with {self.network.title}" if self.network else self.name
+
+
+def find_planner(name: str) -> Any:
+    """Return one of nnU-Net's planner classes."""
+    import nnunetv2
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    folder = Path(nnunetv2.__path__[0]) / "experiment_planning"
+    planner_class = recursive_find_python_class(str(folder), name, "nnunetv2.experiment_planning")
+    if planner_class is None:
+        raise SettingsError(
+            f"nnU-Net has no planner {name!r}. Its presets are ExperimentPlanner, nnUNetPlannerResEncM, "
+            "nnUNetPlannerResEncL and nnUNetPlannerResEncXL."
+        )
+    return planner_class
+
+
+def planner_with(base: Any, network: Network) -> Any:
+    """Return one of nnU-Net's planners with another network, for which it then chooses patch and batch size.
+
+    The memory to plan for and the rule for batches are the base's. How many feature map values are taken to fill that
+    memory is a number that nnU-Net has found for each of its networks. The residual planners' is higher than the
+    plain one's, since a residual network keeps less of what is counted. Ours count in the plain network's measure
+    (equal numbers need equal memory), so the plain planner's number is the one that belongs to them.
+    """
+
+    class PlannerWithNetwork(base):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            _count_as_plain_networks_do(self, network.dimensions)
+
+        def static_estimate_VRAM_usage(  # noqa: N802 - nnU-Net's name
+            self, patch_size: Sequence[int], inputs: int, outputs: int, path: str, arguments: Any, imported: Any
+        ) -> int:
+            if len(patch_size) in network.dimensions:
+                return _feature_map_size(_entry(network, arguments), patch_size, inputs, outputs)
+            return int(super().static_estimate_VRAM_usage(patch_size, inputs, outputs, path, arguments, imported))
+
+        def get_plans_for_configuration(self, spacing: Sequence[float], *args: Any) -> dict[str, Any]:
+            plan: dict[str, Any] = super().get_plans_for_configuration(spacing, *args)
+            if len(spacing) in network.dimensions:
+                plan["architecture"] = _entry(network, plan["architecture"]["arch_kwargs"])
+            return plan
+
+        def generate_data_identifier(self, configuration_name: str) -> str:
+            usual = super().generate_data_identifier(configuration_name)
+            return _data_identifier(self, usual, configuration_name)
+
+    # The plans say which of nnU-Net's planners made them; which network, their configurations say.
+    PlannerWithNetwork.__name__ = base.__name__
+    return PlannerWithNetwork
+
+
+def _count_as_plain_networks_do(planner: Any, dimensions: Sequence[int]) -> None:
+    """Take over how many feature map values, in how large a batch, the plain planner has fill a memory."""
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+
+    plain = ExperimentPlanner(planner.dataset_name)
+    gigabytes = planner.UNet_reference_val_corresp_GB / plain.UNet_reference_val_corresp_GB
+    for number in dimensions:
+        values, batch = f"UNet_reference_val_{number}d", f"UNet_reference_val_corresp_bs_{number}d"
+        setattr(planner, values, getattr(plain, values) * gigabytes)
+        setattr(planner, batch, getattr(plain, batch))
+
+
+def _data_identifier(planner: Any, usual: str, configuration: str) -> str:
+    """Return the name of the folder for preprocessed data.
+
+    The network does not shape voxels, so what is preprocessed for nnU-Net's usual plans serves, as it does for its
+    residual presets; but for 3d_lowres, whose spacing follows from the patch.
+    """
+    own = f"{planner.plans_identifier}_{configuration}"
+    if planner.overwrite_target_spacing is not None:
+        return own
+    plain = type(planner).__mro__[1].__name__ == DEFAULT_PLANNER
+    return f"nnUNetPlans_{configuration}" if plain and configuration in ("2d", "3d_fullres") else usual
+
+
+def _entry(network: Network, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the network's entry for the topology of a plain network's arguments."""
+    topology = (arguments[name] for name in ("n_stages", "kernel_sizes", "strides", "conv_op"))
+    return architecture_entry(network, *topology)
+
+
+def _feature_map_size(entry: Mapping[str, Any], patch_size: Sequence[int], inputs: int, outputs: int) -> int:
+    """Return nnU-Net's measure of the memory for a patch; on torch's meta device, which takes no memory for it."""
+    import torch
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    names = ("network_class_name", "arch_kwargs", "_kw_requires_import")
+    with torch.device("meta"):
+        network = get_network_from_plans(*(entry[name] for name in names), inputs, outputs, allow_init=False)
+    return int(network.compute_conv_feature_map_size([int(side) for side in patch_size]))
+
+
+@contextlib.contextmanager
+def _elsewhere(dataset: str, fingerprint: Mapping[str, Any]) -> Iterator[None]:
+    """Let a planner write its files into a folder that is then removed: what there is must be compared first."""
+    name = "nnUNet_preprocessed"
+    before = os.environ.get(name)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[name] = folder
+        try:
+            (Path(folder) / dataset).mkdir()
+            write_json(Path(folder) / dataset / "dataset_fingerprint.json", fingerprint)
+            yield
+        finally:
+            if before is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before
+
+
+@contextlib.contextmanager
+def _some_threads() -> Iterator[None]:
+    """Let nnU-Net's planner set torch's threads to the number of loader workers, which may be 0 for training."""
+    name = "nnUNet_n_proc_DA"
+    before = os.environ.get(name)
+    if before == "0":
+        os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[name] = before
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep nnU-Net's pages of output back, and the residual presets' warning of a memory that was asked for."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="WARNING: You are running nnUNetPlanner")
+        yield

@@ -1,0 +1,87 @@
+"""Plans of a labelled dataset with a network of ours, made from the fingerprint that nnU-Net has taken."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nnunet_volf.datasets import PREPROCESSED, RAW, dataset_number, find_dataset, nnunet_folder
+from nnunet_volf.errors import DataError, SettingsError
+from nnunet_volf.files import read_json, write_json
+from nnunet_volf.launch import trainings_with
+from nnunet_volf.networks.catalogue import Network, describe_network, network_in, network_of
+from nnunet_volf.plans import PlannedDataset, read_plans, with_settings, without_settings
+
+from .planners import Planner
+from .planning import keep_settings
+from .shared_data import with_data_of_its_own
+
+
+def plan_target(dataset: str, planner: Planner, plans_name: str) -> PlannedDataset:
+    """Return a labelled dataset with new plans, which are not written yet.
+
+    Settings and configurations that an earlier file of this name has beside the planner's are kept, as nnU-Net does.
+    """
+    raw = find_dataset(dataset, RAW)
+    folder = nnunet_folder(PREPROCESSED) / raw.name
+    path = folder / "dataset_fingerprint.json"
+    if not path.is_file():
+        raise DataError(
+            f"{raw.name} has no fingerprint ({path} does not exist), from which plans are made. Let nnU-Net take it: "
+            f"nnUNetv2_extract_fingerprint -d {dataset_number(raw.name)}."
+        )
+    before = read_plans(folder, plans_name) if (folder / f"{plans_name}.json").is_file() else None
+    if before is not None:
+        _require_ours(before, planner, folder / f"{plans_name}.json")
+    plans = planner.plan(raw.name, read_json(path), plans_name)
+    made = with_data_of_its_own(PlannedDataset(raw.name, folder, plans))
+    if before is None:
+        return made
+    plans = keep_settings(made.plans, before)
+    plans["configurations"] = {**before["configurations"], **plans["configurations"]}
+    return PlannedDataset(raw.name, folder, plans)
+
+
+def write_target(planned: PlannedDataset, configuration: str, changes: Mapping[str, Any]) -> PlannedDataset:
+    """Write plans, and what nnU-Net's planner writes beside them; plans that were trained with are not replaced."""
+    planned.configuration(configuration)  # says which there are
+    if changes:
+        planned = with_settings(planned, configuration, changes)
+    name = planned.plans["plans_name"]
+    path = planned.folder / f"{name}.json"
+    trained = trainings_with(planned.name, name, trainer="*")
+    if trained and path.is_file() and without_settings(read_json(path)) != without_settings(planned.plans):
+        raise DataError(
+            f"{planned.name} was trained with {name} ({trained[0]}), and plans made now are others, which those "
+            f"weights do not fit. Give the new plans a name of their own: --as {name}2."
+        )
+    raw = nnunet_folder(RAW) / planned.name
+    shutil.copy(raw / "dataset.json", planned.folder / "dataset.json")
+    if (raw / _SPLITS).is_file() and not (planned.folder / _SPLITS).is_file():
+        shutil.copy(raw / _SPLITS, planned.folder / _SPLITS)
+    write_json(path, planned.plans)
+    return planned
+
+
+def require_network(planned: PlannedDataset, configuration: str, network: Network) -> None:
+    """Refuse plans whose configuration has another network than was asked for."""
+    found = planned.configuration(configuration)["architecture"]
+    if network_of(found) != network:
+        raise SettingsError(
+            f"--architecture {network.name} was asked for, and {configuration} of {planned.plans['plans_name']} of "
+            f"{planned.name} has another network: {describe_network(found)}. Leave -p out, which makes plans with "
+            f"{network.title} where there are none; or leave --architecture out, which takes these."
+        )
+
+
+_SPLITS = "splits_final.json"
+
+
+def _require_ours(before: Mapping[str, Any], planner: Planner, path: Path) -> None:
+    if network_in(before) != planner.network:
+        raise SettingsError(
+            f"{path} exists, made by {before['experiment_planner_used']} with another network than {planner}. Choose "
+            "another name with --as."
+        )
