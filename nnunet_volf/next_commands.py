@@ -40,15 +40,6 @@ def adapt_command(
     )
 
 
-def plan_like_command(
-    weights: Path | str, dataset: int | str, plans_name: str = DEFAULT_PLANS, configuration: str = "3d_fullres"
-) -> str:
-    """Return the command that gives a dataset plans with the network of a file of weights."""
-    plans = "" if plans_name == DEFAULT_PLANS else f" -p {plans_name}"
-    plans += "" if configuration == "3d_fullres" else f" -c {configuration}"
-    return f"nnunet-volf weights plan {shlex.quote(str(weights))} -d {dataset}{plans}"
-
-
 def pretrain_command(dataset: int | str, plans_name: str, configuration: str) -> str:
     """Return the command that pretrains for a task."""
     return f"nnunet-volf pretrain FOLDER --for {dataset} -p {plans_name} -c {configuration}"
