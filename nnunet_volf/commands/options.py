@@ -158,3 +158,13 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust", action="store_true", help="run code that the file asks for; only for files of your own"
     )
+
+
+def add_resolution_mode(parser: argparse.ArgumentParser) -> None:
+    """Declare which of the networks in a published file of PCT-Net is meant."""
+    parser.add_argument(
+        "--resolution-mode",
+        type=int,
+        choices=(0, 1, 2),
+        help="of the published PCT-Net: for isotropic, mildly or strongly anisotropic images [the one that was trained]",
+    )
