@@ -73,8 +73,9 @@ class ParallelBlock(ConvBlock):
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum of both paths."""
         tokens = self.token_dropout(x.permute(0, 2, 3, 4, 1))
-        attended: Tensor = self.attention(tokens).permute(0, 4, 1, 2, 3)
-        return self.convs(x) + attended
+        convolved, attended = self.convs(x), self.attention(tokens).permute(0, 4, 1, 2, 3)
+        both: Tensor = convolved + attended
+        return both
 
 
 class PCTNet(UShape):

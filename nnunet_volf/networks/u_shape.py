@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +86,7 @@ class Decoder(nn.Module):
         """Return the segmentation, or with deep supervision one at every resolution, the finest first."""
         x, finest = self.bottleneck(features[-1]), len(self.stages) - 1
         outputs: list[Tensor] = []
+        stage: Any
         for number, (stage, head) in enumerate(zip(self.stages, self.seg_layers, strict=True)):
             x = stage(x, features[-2 - number])
             if self.deep_supervision or number == finest:
