@@ -16,7 +16,7 @@ from nnunet_volf.finetune_settings import FineTuneSettings
 from nnunet_volf.weights.names import canonical_name, is_head
 
 _WRAPPERS = re.compile(r"\b(module|_orig_mod)\.")  # distributed training and torch.compile
-_DECODER = re.compile(r"^decoder\.(?:stages|transpconvs)\.(\d+)\.")
+_DECODER = re.compile(r"^decoder\.(?:(?:stages|transpconvs)\.(\d+)|bottleneck)\.")
 _ENCODER = re.compile(r"^encoder\.(?:stages\.(\d+)|stem)\.")
 
 Named = Iterable[tuple[str, nn.Parameter]]
@@ -62,15 +62,22 @@ def place_layers(names: Iterable[str]) -> dict[str, Layer]:
             f"first and layer_decay need a network with the stages of an nnU-Net encoder and decoder; this one has "
             f"{unknown[0]!r} ({len(unknown)} such parameters). Set first=none and layer_decay=1."
         )
-    stages = 1 + max(int(found[1]) for one in plain.values() if (found := _DECODER.match(one)))
-    return {name: _place(one, stages) for name, one in plain.items()}
+    numbers = [_number(found) for one in plain.values() if (found := _DECODER.match(one))]
+    stages, bottleneck = 1 + max(numbers), min(numbers) < 0
+    return {name: _place(one, stages, bottleneck) for name, one in plain.items()}
 
 
-def _place(name: str, decoder_stages: int) -> Layer:
+def _place(name: str, decoder_stages: int, bottleneck: bool) -> Layer:
     if is_head(name):
         return Layer("heads", 0)
     if found := _DECODER.match(name):
-        return Layer("decoder", decoder_stages - int(found[1]))  # stage 0 is the deepest
+        return Layer("decoder", decoder_stages - _number(found))  # stage 0 is the deepest
     found = _ENCODER.match(name)
-    stage = int(found[1]) if found and found[1] else -1  # the stem comes before stage 0
-    return Layer("encoder", 2 * decoder_stages + 1 - stage)  # an encoder has one stage more than its decoder
+    stage = _number(found) if found else -1
+    # An encoder has one stage more than its decoder, and FMUNet's decoder looks at the last one's output first.
+    return Layer("encoder", 2 * decoder_stages + 1 + bottleneck - stage)
+
+
+def _number(found: re.Match[str]) -> int:
+    """Return the number of a stage; -1 for what comes before stage 0: the stem, or a decoder's bottleneck."""
+    return int(found[1]) if found[1] else -1

@@ -11,10 +11,25 @@ from torch import nn
 
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.finetune_settings import FineTuneSettings
+from nnunet_volf.networks import FMUNet, PCTNet
 from nnunet_volf.parameter_groups import Layer, group_parameters, place_layers
 
 
+OURS: tuple[type[nn.Module], ...] = (PCTNet, FMUNet)
+
+
 def unet(kind: type[nn.Module] = PlainConvUNet, stages: int = 3) -> nn.Module:
+    if kind in OURS:
+        return kind(
+            input_channels=1,
+            n_stages=stages,
+            features_per_stage=[2] * stages,
+            conv_op=nn.Conv3d,
+            kernel_sizes=[[3] * 3] * stages,
+            strides=[[1] * 3] + [[2] * 3] * (stages - 1),
+            num_classes=3,
+            deep_supervision=True,
+        )
     depth = "n_blocks_per_stage" if kind is ResidualEncoderUNet else "n_conv_per_stage"
     return kind(
         input_channels=1,
@@ -57,10 +72,32 @@ RESIDUAL = {
     "encoder.stages.0.blocks.0.conv1.conv.weight": Layer("encoder", 5),
     "encoder.stem.convs.0.conv.weight": Layer("encoder", 6),
 }
+PCT = {
+    "decoder.seg_layers.1.weight": Layer("heads", 0),
+    "decoder.stages.1.out.nonlin.weight": Layer("decoder", 1),
+    "decoder.stages.1.block.convs.1.conv.weight": Layer("decoder", 1),
+    "decoder.stages.0.up.conv.weight": Layer("decoder", 2),
+    "decoder.stages.0.merge.norm.bias": Layer("decoder", 2),
+    "encoder.stages.2.block.attention.1.attention.bias_table": Layer("encoder", 3),
+    "encoder.stages.2.down.conv.weight": Layer("encoder", 3),
+    "encoder.stages.0.block.convs.0.conv.weight": Layer("encoder", 5),
+    "encoder.stem.weight": Layer("encoder", 6),
+}
+# Its decoder begins with a block of its own at the deepest resolution.
+FM = {
+    "decoder.seg_layers.0.bias": Layer("heads", 0),
+    "decoder.stages.1.out.norm.weight": Layer("decoder", 1),
+    "decoder.stages.0.up.conv.weight": Layer("decoder", 2),
+    "decoder.bottleneck.convs.1.conv.weight": Layer("decoder", 3),
+    "encoder.stages.2.block.convs.0.conv.weight": Layer("encoder", 4),
+    "encoder.stages.0.block.convs.0.conv.weight": Layer("encoder", 6),
+    "encoder.stem.bias": Layer("encoder", 7),
+}
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [(PlainConvUNet, PLACES | PLAIN), (ResidualEncoderUNet, PLACES | RESIDUAL)]
+    ("kind", "expected"),
+    [(PlainConvUNet, PLACES | PLAIN), (ResidualEncoderUNet, PLACES | RESIDUAL), (PCTNet, PCT), (FMUNet, FM)],
 )
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
 def test_layers_are_farther_from_the_output_the_nearer_they_are_to_the_image(
@@ -77,7 +114,7 @@ def test_a_decoder_of_more_than_ten_stages_is_counted_in_numbers_not_in_text() -
     assert [layer.distance for layer in found.values()] == list(range(12, 0, -1))
 
 
-@pytest.mark.parametrize("kind", [PlainConvUNet, ResidualEncoderUNet])
+@pytest.mark.parametrize("kind", [PlainConvUNet, ResidualEncoderUNet, PCTNet, FMUNet])
 @pytest.mark.parametrize("first", ["none", "heads", "decoder"])
 @pytest.mark.parametrize("layer_decay", [1.0, 0.5])
 def test_every_parameter_is_in_exactly_one_group_and_the_heads_are_in_the_first(
@@ -100,18 +137,20 @@ def test_without_a_first_part_and_layer_decay_there_is_one_group_in_the_networks
     assert (only.scale, only.first) == (1.0, True)
 
 
+@pytest.mark.parametrize("kind", [ResidualEncoderUNet, PCTNet, FMUNet])
 @pytest.mark.parametrize(("first", "waiting"), [("heads", ("encoder.", "decoder.")), ("decoder", ("encoder.",))])
-def test_all_but_the_first_part_waits(first: str, waiting: tuple[str, ...]) -> None:
-    net = unet(ResidualEncoderUNet)
+def test_all_but_the_first_part_waits(kind: type[nn.Module], first: str, waiting: tuple[str, ...]) -> None:
+    net = unet(kind)
     trained, waits = groups(net, first=first)
     assert (trained.first, waits.first) == (True, False)
     expected = {id(p) for name, p in net.named_parameters() if name.startswith(waiting) and "seg_layers" not in name}
     assert {id(p) for p in waits.parameters} == expected
 
 
-def test_the_scale_falls_with_the_distance() -> None:
-    made = groups(unet(ResidualEncoderUNet), layer_decay=0.5)
-    assert [group.scale for group in made] == [0.5**distance for distance in range(7)]
+@pytest.mark.parametrize(("kind", "places"), [(ResidualEncoderUNet, 7), (PCTNet, 7), (FMUNet, 8)])
+def test_the_scale_falls_with_the_distance(kind: type[nn.Module], places: int) -> None:
+    made = groups(unet(kind), layer_decay=0.5)
+    assert [group.scale for group in made] == [0.5**distance for distance in range(places)]
     assert all(group.first for group in made)
 
 
