@@ -14,7 +14,6 @@ from nnunet_volf.finetune_settings import FineTuneSettings
 from nnunet_volf.networks import FMUNet, PCTNet
 from nnunet_volf.parameter_groups import Layer, group_parameters, place_layers
 
-
 OURS: tuple[type[nn.Module], ...] = (PCTNet, FMUNet)
 
 
@@ -29,6 +28,7 @@ def unet(kind: type[nn.Module] = PlainConvUNet, stages: int = 3) -> nn.Module:
             strides=[[1] * 3] + [[2] * 3] * (stages - 1),
             num_classes=3,
             deep_supervision=True,
+            **({"norm_op_kwargs": {"affine": True}} if kind is PCTNet else {}),
         )
     depth = "n_blocks_per_stage" if kind is ResidualEncoderUNet else "n_conv_per_stage"
     return kind(
