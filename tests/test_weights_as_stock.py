@@ -185,24 +185,6 @@ def test_a_pretraining_is_refused_with_what_to_do(
     assert list(tmp_path.glob("model*")) == []
 
 
-def test_a_network_of_this_package_is_refused(
-    phantoms: NnUNetFolders, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import nnunet_volf.weights.target as target
-
-    training = fine_tuned(phantoms)
-    path = training / "fold_0" / "checkpoint_final.pth"
-    checkpoint = torch.load(path, weights_only=True)
-    network = checkpoint["init_args"]["plans"]["configurations"]["3d_fullres"]["architecture"]
-    real = target.get_network_from_plans
-    stock = network["network_class_name"]
-    monkeypatch.setattr(target, "get_network_from_plans", lambda _, *rest, **named: real(stock, *rest, **named))
-    network["network_class_name"] = "nnunet_volf.networks.PCTNet"
-    torch.save(checkpoint, path)
-    assert export(training, tmp_path / "model") == 2
-    assert "a network of this package (nnunet_volf.networks.PCTNet)" in capsys.readouterr().err
-
-
 def test_folds_of_different_plans_are_refused_and_nothing_stays(
     phantoms: NnUNetFolders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,13 +15,19 @@ from nnunet_volf.errors import WeightsError
 from nnunet_volf.weights.pretrained import Architecture
 
 # The places of network classes: nnU-Net's, and ours.
-_PACKAGES = ("dynamic_network_architectures.architectures.", "nnunet_volf.networks.")
+_OURS = "nnunet_volf.networks."
+_PACKAGES = ("dynamic_network_architectures.architectures.", _OURS)
 
 # Arguments that nnU-Net imports by name.
 _LAYERS = ("conv_op", "norm_op", "dropout_op", "nonlin")
 
 # No network of nnU-Net's has as many stages; a plan with more would keep us building.
 _MOST_STAGES = 32
+
+
+def is_ours(architecture: Architecture) -> bool:
+    """Say whether a network is one of this package's, so that nnU-Net needs the package to build it."""
+    return architecture.class_name.startswith(_OURS)
 
 
 def check_buildable(architecture: Architecture) -> None:

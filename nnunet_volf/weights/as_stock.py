@@ -1,8 +1,11 @@
-"""A fine-tuned model as nnU-Net itself would have left it, for prediction where this package is not installed."""
+"""A fine-tuned model as nnU-Net itself would have left it, for prediction without our trainers.
+
+With a network of nnU-Net's it predicts where this package is not installed. One of ours has to be built, so there the
+package is needed, and nothing else of it but the class.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -15,6 +18,7 @@ from nnunet_volf.errors import WeightsError
 from nnunet_volf.files import write_json
 from nnunet_volf.labels import fusion_labels
 from nnunet_volf.training_files import FINAL
+from nnunet_volf.weights.architectures import is_ours
 from nnunet_volf.weights.export import refuse_to_overwrite
 from nnunet_volf.weights.portable import Portable, portable
 from nnunet_volf.weights.reading import open_weights
@@ -37,6 +41,7 @@ class StockModel:
     installed_as: str  # where nnU-Net looks for it by dataset, below nnUNet_results
     left_out: tuple[str, ...]
     cascaded: bool  # it also sees the segmentation of the stage before
+    own_network: str = ""  # the class of this package that it needs for prediction, if it does
 
 
 def export_as_stock(source: Path, output: Path, trust: bool = False) -> StockModel:
@@ -55,7 +60,9 @@ def export_as_stock(source: Path, output: Path, trust: bool = False) -> StockMod
         shutil.rmtree(aside, ignore_errors=True)
     name = f"{STOCK_TRAINER}__{first.task.plans_name}__{first.task.configuration}"
     installed_as, cascaded = f"{first.task.dataset}/{name}", first.task.segmentation_inputs > 0
-    return StockModel(output, tuple(found), unfinished, installed_as, first.left_out, cascaded)
+    network = first.task.architecture
+    needed = network.class_name if is_ours(network) else ""
+    return StockModel(output, tuple(found), unfinished, installed_as, first.left_out, cascaded, needed)
 
 
 def checkpoints_of(source: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
@@ -102,12 +109,6 @@ def _stock_checkpoint(path: Path, trust: bool) -> Portable:
             f"{path} is a pretraining: what it segments is fusion classes, so there is nothing to predict with. "
             "Fine-tune it on labels first (nnUNetv2_train … -pretrained_weights), or pass the weights on without "
             "--as-stock."
-        )
-    network = json.dumps([model.task.architecture.class_name, model.task.architecture.arguments])
-    if "nnunet_volf." in network:
-        raise WeightsError(
-            f"{path} has a network of this package ({model.task.architecture.class_name}), which a stock nnU-Net does "
-            "not have. Predict with it where nnunet-volf is installed."
         )
     stock = {
         **model.checkpoint,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from nnunet_volf.weights.choices import ADAPTED, CARRIED, FITS, FITS_ADAPTED, FI
 from nnunet_volf.weights.description import printable
 from nnunet_volf.weights.differences import differences
 from nnunet_volf.weights.matching import Match, as_stock_loads, match
-from nnunet_volf.weights.pretrained import Architecture, Pretrained
+from nnunet_volf.weights.network_differences import network_differences, of_other_kinds
+from nnunet_volf.weights.pretrained import Preparation, Pretrained
 from nnunet_volf.weights.target import Task
 
 # Below this, what is left to learn anew is most of the network, and the word "pretrained" would mislead.
@@ -26,6 +28,7 @@ class Briefing:
     match: Match
     fits: bool  # nnU-Net takes the file as it is, and should
     problem: str  # why it does not; '' where it does
+    other_network: bool = False  # of another kind, which a plan of its own would make room for
 
     @property
     def share(self) -> float:
@@ -49,6 +52,7 @@ def brief(pretrained: Pretrained, task: Task, scope: str = "all", channels: str 
         match=matched,
         fits=fits,
         problem="" if fits else _problem(pretrained, task, matched, refusals),
+        other_network=of_other_kinds(pretrained.architecture, task.architecture),
     )
 
 
@@ -64,12 +68,14 @@ def _lines(pretrained: Pretrained) -> list[str]:
         trained += f", {pretrained.epochs} epoch{'s' * (pretrained.epochs > 1)}" if pretrained.epochs else ""
         lines.append(trained)
     if pretrained.preparation:
-        p = pretrained.preparation
-        lines.append(
-            f"prepared as {', '.join(p.channels)}; {', '.join(p.normalization)}; "
-            f"{' x '.join(f'{side:.3g}' for side in p.spacing)} mm; patch {' x '.join(map(str, p.patch))}"
-        )
+        lines.append(_prepared(pretrained.preparation))
     return [*lines, *pretrained.notes]
+
+
+def _prepared(p: Preparation) -> str:
+    scheme = ", ".join(p.normalization) or "normalisation not stated"
+    spacing = f"{' x '.join(f'{side:.3g}' for side in p.spacing)} mm" if p.spacing else "spacing not stated"
+    return f"prepared as {', '.join(p.channels)}; {scheme}; {spacing}; patch {' x '.join(map(str, p.patch))}"
 
 
 def _warnings(pretrained: Pretrained, task: Task) -> list[str]:
@@ -77,16 +83,8 @@ def _warnings(pretrained: Pretrained, task: Task) -> list[str]:
         return ["the file does not say how its images were prepared: compare spacing and normalisation yourself"]
     warnings = differences(pretrained.preparation, task.preparation)
     if pretrained.architecture is not None:
-        before, now = (_strides(side) for side in (pretrained.architecture, task.architecture))
-        if before and now and before != now:
-            warnings.append(f"the file's network strides by {before}, the task's by {now}")
+        warnings += network_differences(pretrained.architecture, task.architecture)
     return warnings
-
-
-def _strides(architecture: Architecture) -> str:
-    """Return the strides after the first stage, which has none, in words: ``1x2x2, 2x2x2``."""
-    strides = architecture.arguments.get("strides") or []
-    return ", ".join("x".join(map(str, side)) if isinstance(side, (list, tuple)) else str(side) for side in strides[1:])
 
 
 def _problem(pretrained: Pretrained, task: Task, matched: Match, refusals: list[str]) -> str:
@@ -97,10 +95,17 @@ def _problem(pretrained: Pretrained, task: Task, matched: Match, refusals: list[
         f"{pretrained.path} does not fit {task.dataset}, {task.plans_name}, {task.configuration} as it is: {why}{more}."
     )
     if share == 0:
-        return f"{problem} No tensor of it can be made to fit. Pretrain for this task: {pretrain_command(task)}"
+        return f"{problem} No tensor of it can be made to fit. {_instead(pretrained, task)}"
     return (
         f"{problem} Adapted, {share:.1%} of the network is taken over: {adapt_command(pretrained.path, task, matched)}"
     )
+
+
+def _instead(pretrained: Pretrained, task: Task) -> str:
+    """Say what to do where nothing fits."""
+    if of_other_kinds(pretrained.architecture, task.architecture):
+        return f"Give the task a plan with this network: {plan_command(pretrained.path, task)}"
+    return f"Pretrain for this task: {pretrain_command(task)}"
 
 
 def _first_reason(matched: Match) -> str:
@@ -125,13 +130,19 @@ def next_command(briefing: Briefing, path: Path, task: Task) -> str:
         return fine_tune_command(path, task)
     if briefing.code == FITS_ADAPTED:
         return adapt_command(path, task, briefing.match)
-    return pretrain_command(task)
+    return plan_command(path, task) if briefing.other_network else pretrain_command(task)
 
 
 def adapt_command(path: Path, task: Task, matched: Match) -> str:
     """Return the command that adapts a file to a task as it was compared with it."""
     output = adapted_name(path, task)
     return next_commands.adapt_command(path, *_options(task), output, matched.scope, matched.channels)
+
+
+def plan_command(path: Path, task: Task) -> str:
+    """Return the command that gives a task's dataset plans with the network of a file."""
+    number, plans, configuration = _options(task)
+    return f"nnunet-volf weights plan {shlex.quote(str(path))} -d {number} -p {plans} -c {configuration}"
 
 
 def pretrain_command(task: Task) -> str:

@@ -106,7 +106,7 @@ def _stages(tensors: Mapping[str, Tensor]) -> list[dict[str, Any]]:
     found: dict[int, Tensor] = {}
     for name, tensor in tensors.items():
         stage = _STAGE.match(name)
-        if stage and name.endswith("conv.weight") and tensor.ndim > 3:
+        if stage and name.endswith("conv.weight") and tensor.ndim > 3 and ".down." not in name:
             found.setdefault(int(stage[1]), tensor)
     return [{"features": found[s].shape[0], "kernel": list(found[s].shape[2:])} for s in sorted(found)]
 

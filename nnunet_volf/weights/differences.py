@@ -27,6 +27,12 @@ def _channels(trained: Preparation, task: Preparation) -> Iterator[str]:
 
 
 def _normalization(trained: Preparation, task: Preparation) -> Iterator[str]:
+    if not trained.normalization:
+        yield (
+            "the file does not say how intensities were normalised for pretraining; the task's are by "
+            f"{_names(sorted(set(task.normalization)))}"
+        )
+        return
     if len(trained.normalization) != len(task.normalization):
         used, wanted = set(trained.normalization), set(task.normalization)
         if used != wanted:
@@ -52,6 +58,9 @@ def _intensities(channel: str, before: Mapping[str, float], now: Mapping[str, fl
 
 
 def _spacing(trained: Preparation, task: Preparation) -> Iterator[str]:
+    if not trained.spacing:
+        yield f"the file does not say at which spacing it was pretrained; the task is at {_millimetres(task.spacing)}"
+        return
     if len(trained.spacing) != len(task.spacing):
         yield f"pretrained in {len(trained.spacing)}D, the task is {len(task.spacing)}D"
         return

@@ -33,10 +33,10 @@ def default_output(source: Path) -> Path:
     return source.with_name(f"{source.stem}-imported.pth")
 
 
-def import_weights(source: Path, output: Path, trust: bool = False) -> Imported:
+def import_weights(source: Path, output: Path, trust: bool = False, resolution_mode: int | None = None) -> Imported:
     """Write a file that nnU-Net and every command here take, and read it back."""
     opened = open_weights(source, trust)
-    pretrained = read_opened(opened)
+    pretrained = read_opened(opened, resolution_mode)
     stored, problem = _stored_shapes(pretrained)
     own = {name: tensor.contiguous().clone() for name, tensor in pretrained.tensors.items()}
     named = {name: own[one] for name in stored if _fits(own, one := canonical_name(name), stored[name])}

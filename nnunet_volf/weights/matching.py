@@ -12,9 +12,13 @@ from nnunet_volf.weights.channels import channel_shares, describe_shares, mix_ch
 from nnunet_volf.weights.choices import ADAPTED, CARRIED, HEAD, MISSING, SKIPPED
 from nnunet_volf.weights.kernels import DoesNotFit, describe_kernel, fit_kernel
 from nnunet_volf.weights.names import is_head
+from nnunet_volf.weights.network_differences import of_other_kinds
 from nnunet_volf.weights.placing import counterparts
 from nnunet_volf.weights.pretrained import Pretrained
 from nnunet_volf.weights.target import Task
+
+# Where networks upsample: nnU-Net's, and PCT-Net.
+_TRANSPOSED = (".transpconvs.", ".up.conv.")
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Match:
 
 def match(pretrained: Pretrained, task: Task, scope: str = "all", channels: str = "name") -> Match:
     """Find out what of a file a task's network takes over, adapting what can be adapted."""
-    places = counterparts(pretrained.tensors.keys(), task.shapes.keys())
+    strangers = of_other_kinds(pretrained.architecture, task.architecture)
+    places = {} if strangers else counterparts(pretrained.tensors.keys(), task.shapes.keys())
     rows = tuple(
         _row(name, shape, places.get(name), pretrained, task, scope, channels) for name, shape in task.shapes.items()
     )
@@ -95,7 +100,7 @@ def _steps(
     if bool(kernel) != bool(wanted):
         raise DoesNotFit(f"{_times(weight.shape)} in the file, {_times(shape)} in the network")
     if kernel != wanted:
-        transposed = ".transpconvs." in name
+        transposed = any(part in name for part in _TRANSPOSED)
         yield describe_kernel(kernel, wanted, transposed), fit_kernel(weight, wanted, transposed)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from nnunet_volf.provenance import EARLIER
+from nnunet_volf.weights.architectures import is_ours
 from nnunet_volf.weights.pretrained import Preparation, Pretrained
 
 NOT_STATED = "not stated"
@@ -94,7 +95,18 @@ def _use(weights: Pretrained) -> str:
         f"nnUNetv2_train DATASET {configuration} 0 -tr nnUNetTrainerVolFFineTune -pretrained_weights {file}\n"
         "```\n\n"
         "The first command says what fits the network of your DATASET, and `nnunet-volf weights adapt` changes what "
-        "does not. Without `-tr …` the second runs on nnU-Net alone.\n"
+        f"does not. {_alone(weights)}\n"
+    )
+
+
+def _alone(weights: Pretrained) -> str:
+    """Say whether nnU-Net can do with these weights without this package."""
+    network = weights.architecture
+    if network is None or not is_ours(network):
+        return "Without `-tr …` the second runs on nnU-Net alone."
+    return (
+        f"The network is `{network.class_name}`, so training and prediction need nnunet-volf installed beside nnU-Net, "
+        "whatever the trainer; `nnunet-volf weights plan` gives a dataset plans with it."
     )
 
 

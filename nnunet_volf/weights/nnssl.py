@@ -13,6 +13,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_volf.errors import WeightsError
+from nnunet_volf.weights.architectures import is_ours
 from nnunet_volf.weights.dialects.nnssl import PLAN_KEY
 from nnunet_volf.weights.model_card import NNUNET, VOLUME_FUSION
 from nnunet_volf.weights.portable import Portable
@@ -20,7 +21,7 @@ from nnunet_volf.weights.target import Task, build_network
 
 ADAPTATION_PLAN = "adaptation_plan.json"  # where that route looks for it in a repository on Hugging Face
 
-_KEYS = ("key_to_encoder", "key_to_stem", "keys_to_in_proj", "key_to_lpe")
+_KEYS = ("key_to_encoder", "key_to_stem", "keys_to_in_proj")
 
 
 def with_adaptation_plan(portable: Portable) -> dict[str, Any]:
@@ -61,15 +62,19 @@ def warnings(task: Task, plans: Mapping[str, Any]) -> tuple[str, ...]:
         "same file takes both."
     ]
     schemes, channels = task.preparation.normalization, len(task.preparation.channels)
+    if is_ours(task.architecture):
+        said.append(
+            f"The network is {task.architecture.class_name}: that route, too, needs nnunet-volf installed beside it."
+        )
     others = sorted(set(schemes) - {"ZScoreNormalization"})
     if others:
         said.append(
             f"That route normalises every channel by ZScoreNormalization, and these weights were trained with "
             f"{', '.join(others)}: they will see other intensities than they know."
         )
-    residual = task.architecture.class_name.endswith("ResidualEncoderUNet")
-    if channels > 1 or not residual:
-        reason = "" if residual else " of a plain network"
+    own_stem = not task.architecture.class_name.endswith("PlainConvUNet")
+    if channels > 1 or not own_stem:
+        reason = "" if own_stem else " of a plain network"
         said.append(
             f"That route cannot change the number of channels{reason}: the new dataset must have {channels}. "
             "For another number: nnunet-volf weights adapt."
@@ -123,7 +128,8 @@ def _keys(task: Task) -> dict[str, Any]:
             "route for pretrained encoders cannot take it. Export without --nnssl."
         )
     plain = {key: getattr(network, key) for key in _KEYS}
-    return {**plain, "keys_to_in_proj": list(plain["keys_to_in_proj"])}
+    learnt_places = getattr(network, "key_to_lpe", None)  # of transformers that have such embeddings
+    return {**plain, "keys_to_in_proj": list(plain["keys_to_in_proj"]), "key_to_lpe": learnt_places}
 
 
 def _turned(task: Task, plans: Mapping[str, Any]) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from nnunet_volf.errors import WeightsError
@@ -11,9 +13,16 @@ from nnunet_volf.weights.pretrained import Architecture, Preparation, Pretrained
 
 
 def plans_with_network_of(
-    pretrained: Pretrained, dataset: PlannedDataset, configuration: str, name: str, with_spacing: bool = False
+    pretrained: Pretrained,
+    dataset: PlannedDataset,
+    configuration: str,
+    name: str,
+    with_spacing: bool = False,
+    patch: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Return a dataset's plans with one configuration: its own, but for the network and the patch of a file.
+
+    Where a patch is given, it is taken in the place of the file's.
 
     Images are prepared as before, so the same preprocessed data serves; with the file's spacing, too, they have to be
     preprocessed anew and get a folder of their own.
@@ -27,7 +36,7 @@ def plans_with_network_of(
             "weights to this one."
         )
     planned.pop("inherits_from", None)
-    planned["patch_size"] = list(preparation.patch)
+    planned["patch_size"] = list(preparation.patch if patch is None else _fitting(patch, architecture))
     planned["architecture"] = {
         "network_class_name": architecture.class_name,
         "arch_kwargs": dict(architecture.arguments),
@@ -43,6 +52,25 @@ def plans_with_network_of(
         "plans_name": name,
         "configurations": {configuration: copy.deepcopy(planned)},
     }
+
+
+def _fitting(patch: Sequence[int], architecture: Architecture) -> Sequence[int]:
+    """Refuse a patch that a network can not halve as often as it wants to."""
+    strides = architecture.arguments.get("strides")
+    if not isinstance(strides, (list, tuple)) or not all(isinstance(side, (list, tuple)) for side in strides):
+        return patch
+    total = [prod(sides) for sides in zip(*strides, strict=True)]
+    if len(total) == len(patch) and any(side < 1 or side % whole for side, whole in zip(patch, total, strict=True)):
+        nearest = (max(1, round(side / whole)) * whole for side, whole in zip(patch, total, strict=True))
+        raise WeightsError(
+            f"--patch is {_times(patch)}, and the strides of this network are {_times(total)} in all, which the patch "
+            f"must be multiples of. The nearest: --patch {' '.join(map(str, nearest))}."
+        )
+    return patch
+
+
+def _times(sides: Sequence[int]) -> str:
+    return " x ".join(map(str, sides))
 
 
 def _described(pretrained: Pretrained) -> tuple[Architecture, Preparation]:

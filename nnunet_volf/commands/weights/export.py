@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", required=True, type=Path, metavar="OUT", help="file to write (.pth), or folder")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument(
-        "--as-stock", action="store_true", help="a fine-tuned model, as a folder that predicts without this package"
+        "--as-stock", action="store_true", help="a fine-tuned model, as a folder that stock nnU-Net predicts with"
     )
     forms.add_argument(
         "--nnssl", action="store_true", help="add the plan that nnU-Net's nnUNetv2_preprocess_like_nnssl reads"
@@ -69,7 +69,13 @@ def _as_stock(args: argparse.Namespace) -> int:
             "none. Leave them out."
         )
     model = export_as_stock(args.file, args.o, args.trust)
-    print(f"{model.folder}: predicts with stock nnU-Net, folds {', '.join(model.folds)}")
+    where = " where nnunet-volf is installed" if model.own_network else ""
+    print(f"{model.folder}: predicts with stock nnU-Net{where}, folds {', '.join(model.folds)}")
+    if model.own_network:
+        print(
+            f"Its network, {model.own_network}, is of this package: whoever predicts needs 'pip install nnunet-volf' "
+            "beside nnU-Net, and no trainer of ours."
+        )
     if model.unfinished:
         print(f"Left out, because they are not finished: folds {', '.join(model.unfinished)}")
     _say_left_out(model.left_out)

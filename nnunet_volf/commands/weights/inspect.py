@@ -16,6 +16,7 @@ HELP = "Say what a file of weights is: origin, method, plan, network, preparatio
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", type=Path, help="checkpoint or file of weights")
+    options.add_resolution_mode(parser)
     options.add_trust(parser)
     parser.add_argument("--json", action="store_true", help="as data, with the shape of each tensor")
 
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_volf.weights.description import describe, facts
     from nnunet_volf.weights.dialects import read_pretrained
 
-    pretrained = read_pretrained(args.file, args.trust)
+    pretrained = read_pretrained(args.file, args.trust, args.resolution_mode)
     if args.json:
         print(json.dumps(facts(pretrained), indent=4, default=str))
         return 0

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--as", dest="name", default="LikeWeights", metavar="PLANS", help="plans to write [%(default)s]"
     )
     parser.add_argument("--spacing", action="store_true", help="take the file's spacing too, and preprocess anew")
+    parser.add_argument("--patch", nargs=3, type=int, metavar=("Z", "Y", "X"), help="in voxels [the file's]")
     options.add_trust(parser)
 
 
@@ -36,14 +37,15 @@ def run(args: argparse.Namespace) -> int:
 
     dataset = plans.planned_dataset(args.d, args.p)
     pretrained = read_pretrained(args.file, args.trust)
-    made = plans_with_network_of(pretrained, dataset, args.c, args.name, args.spacing)
+    made = plans_with_network_of(pretrained, dataset, args.c, args.name, args.spacing, args.patch)
     path = dataset.folder / f"{args.name}.json"
     if path.is_file() and plans.read_plans(dataset.folder, args.name) != made:
         raise WeightsError(f"{path} exists and says something else. Choose another name with --as.")
     write_json(path, made)
     task = task_of_dataset(args.d, args.name, args.c)
     briefing = brief(pretrained, task)
-    print(f"{path}: {args.c} as in {args.p}, with the network and the patch of {args.file.name}")
+    taken = "the network" if args.patch else "the network and the patch"
+    print(f"{path}: {args.c} as in {args.p}, with {taken} of {args.file.name}")
     for warning in briefing.warnings:
         print(f"warning: {warning}")
     print(verdict(briefing, task))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nnunet_volf.errors import WeightsError
 from nnunet_volf.weights.architectures import check_buildable
-from nnunet_volf.weights.dialects import nnssl, nnunet, state_dict
+from nnunet_volf.weights.dialects import misfm, nnssl, nnunet, state_dict
 from nnunet_volf.weights.dialects.values import mapping
 from nnunet_volf.weights.pretrained import Pretrained
 from nnunet_volf.weights.reading import Opened, open_weights
@@ -30,27 +30,41 @@ class Dialect:
     read: Callable[[Opened], Pretrained]
 
 
+_MISFM = Dialect(misfm.KIND, misfm.recognises, misfm.read)
+
 DIALECTS = (
     Dialect("nnunet-volf", nnunet.recognises_ours, nnunet.read),
     Dialect("nnssl", nnssl.recognises, nnssl.read),
+    _MISFM,
     Dialect("nnU-Net", nnunet.recognises, nnunet.read),
     Dialect("state dict", state_dict.recognises, state_dict.read),
 )
 
 
-def read_pretrained(path: Path, trust: bool = False) -> Pretrained:
+def read_pretrained(path: Path, trust: bool = False, resolution_mode: int | None = None) -> Pretrained:
     """Read a file of weights, whoever wrote it; only with `trust` is code run that the file asks for."""
-    return read_opened(open_weights(path, trust))
+    return read_opened(open_weights(path, trust), resolution_mode)
 
 
-def read_opened(opened: Opened) -> Pretrained:
-    """Say what the content of a file is."""
+def read_opened(opened: Opened, resolution_mode: int | None = None) -> Pretrained:
+    """Say what the content of a file is; a published file of PCT-Net holds several resolution modes."""
     for dialect in DIALECTS:
         if dialect.recognises(opened.content):
+            if resolution_mode is not None:
+                dialect = _in_mode(dialect, opened, resolution_mode)
             pretrained = _with_known_network(_read(dialect, opened))
             notes = (*_opening_notes(opened), *pretrained.notes)
             return replace(pretrained, stored=_stored(opened.content), notes=notes)
     raise WeightsError(f"{opened.path} holds no weights that are known here. It holds {outline(opened.content)}.")
+
+
+def _in_mode(dialect: Dialect, opened: Opened, resolution_mode: int) -> Dialect:
+    if dialect is not _MISFM:
+        raise WeightsError(
+            f"--resolution-mode is for the published files of PCT-Net, which hold three. {opened.path} is of another "
+            f"kind ({dialect.name}) and holds one network. Leave the option out."
+        )
+    return replace(dialect, read=lambda opened: misfm.read(opened, resolution_mode))
 
 
 def _read(dialect: Dialect, opened: Opened) -> Pretrained:

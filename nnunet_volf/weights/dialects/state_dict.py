@@ -26,22 +26,22 @@ _DEEPEST = 3
 
 def recognises(content: Any) -> bool:
     """Say whether there are tensors under names anywhere near the top."""
-    return any(True for _ in _places(content))
+    return any(True for _ in places(content))
 
 
 def read(opened: Opened) -> Pretrained:
     """Read the likeliest of the dictionaries of tensors in a file."""
-    places = list(_places(opened.content))
-    key, weights = min(places, key=lambda place: _rank(*place))
+    found = list(places(opened.content))
+    key, weights = min(found, key=lambda place: _rank(*place))
     tensors, notes = tensors_of(opened.path, weights)
-    others = [".".join(other) or "the top" for other, _ in places if other != key]
+    others = [".".join(other) or "the top" for other, _ in found if other != key]
     where = f"The weights were found under '{'.'.join(key)}'" if key else "The weights were found at the top"
     if others:
         notes = (f"{where}; there are tensors under {', '.join(map(repr, others))} too.", *notes)
     return Pretrained(path=opened.path, kind="state dict", opened=opened.how, tensors=tensors, notes=notes)
 
 
-def _places(content: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+def places(content: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
     """Return every dictionary that holds tensors directly, with the keys that lead to it."""
     if isinstance(content, Inert):  # a network saved whole, or a dictionary of a type that is not known
         content = dict(_module_tensors(content)) or content.entries
@@ -51,7 +51,7 @@ def _places(content: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
         yield key, {name: value for name, value in content.items() if isinstance(name, str)}
     for name, value in content.items():
         if isinstance(name, str) and not any(part in name.lower() for part in _NOT_THE_NETWORK):
-            yield from _places(value, (*key, name))
+            yield from places(value, (*key, name))
 
 
 def _module_tensors(module: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
