@@ -39,7 +39,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the features of every resolution, the finest first."""
-        if any(side % step for side, step in zip(x.shape[2:], self.total_stride, strict=True)):
+        if any(x.shape[2 + axis] % step for axis, step in enumerate(self.total_stride)):
             raise SettingsError(
                 f"A patch of {_times(x.shape[2:])} does not divide by the strides of this network, together "
                 f"{_times(self.total_stride)}. Choose patch_size in the plans so that it does."
@@ -87,10 +87,10 @@ class Decoder(nn.Module):
         x, finest = self.bottleneck(features[-1]), len(self.stages) - 1
         outputs: list[Tensor] = []
         stage: Any
-        for number, (stage, head) in enumerate(zip(self.stages, self.seg_layers, strict=True)):
+        for number, stage in enumerate(self.stages):
             x = stage(x, features[-2 - number])
             if self.deep_supervision or number == finest:
-                outputs.append(head(stage.out(x)))
+                outputs.append(self.seg_layers[number](stage.out(x)))
         return outputs[::-1] if self.deep_supervision else outputs[0]
 
 

@@ -73,7 +73,7 @@ def may_attend(size: tuple[int, ...], window: int, shift: tuple[int, ...], hide_
 def _build_mask(
     size: tuple[int, ...], window: int, shift: tuple[int, ...], hide_padding: bool, device: torch.device
 ) -> Tensor:
-    z, y, x = (_same_region(side, window, step, hide_padding, device) for side, step in zip(size, shift, strict=True))
+    z, y, x = [_same_region(size[axis], window, shift[axis], hide_padding, device) for axis in range(3)]
     along_z = z[:, None, None, :, None, None, :, None, None]
     along_y = y[None, :, None, None, :, None, None, :, None]
     along_x = x[None, None, :, None, None, :, None, None, :]
