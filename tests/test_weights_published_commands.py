@@ -48,6 +48,12 @@ def next_of(said: str) -> list[str]:
     return shlex.split(line.removeprefix("next: "))
 
 
+def rows_of(said: str) -> dict[str, str]:
+    """Return the rows of a table of tensors by name, but for those of the file that have no place."""
+    rows = [line for line in said.splitlines() if line.startswith(("encoder.", "decoder.")) and "  left " not in line]
+    return {row.split()[0]: row for row in rows}
+
+
 def pct_net(**changes: Any) -> dict[str, Any]:
     """Return a PCT-Net as plans of our own have it, as wide as the stand-ins."""
     arguments = {
@@ -253,7 +259,7 @@ def test_a_pct_net_of_other_strides_is_adapted(
     )
     code, said = weights(capsys, "check", imported, "-d", 7, "-v")
     assert code == 3
-    rows = {line.split()[0]: line for line in said.splitlines() if line.startswith(("encoder.", "decoder."))}
+    rows = rows_of(said)
     assert rows["encoder.stem.weight"].endswith("adapted  kernel 1x3x3 -> 3x3x3")
     assert rows["decoder.stages.3.up.conv.weight"].endswith("adapted  upsampling 1x2x2 -> 2x2x2")
     assert rows["decoder.stages.0.up.conv.weight"].endswith("adapted  upsampling 2x2x2 -> 1x2x2")
@@ -264,6 +270,26 @@ def test_a_pct_net_of_other_strides_is_adapted(
     assert loads_in_nnunet(Path(command[-1]), task.network())
     before, after = (p.tensors["decoder.stages.3.up.conv.weight"] for p in (read_pretrained(imported), adapted))
     assert torch.equal(after, before.repeat_interleave(2, 2))
+
+
+def test_a_pct_net_of_fewer_stages_takes_those_of_the_same_resolution(
+    nnunet_folders: NnUNetFolders, imported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned(
+        nnunet_folders,
+        n_stages=4,
+        features_per_stage=[4, 6, 32, 64],
+        strides=[[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2]],
+        kernel_sizes=[[1, 3, 3], *([[3, 3, 3]] * 3)],
+    )
+    code, said = weights(capsys, "check", imported, "-d", 7, "-v")
+    assert (code, "all but heads" in said) == (3, False)
+    rows = rows_of(said)
+    assert rows["encoder.stages.3.block.attention.1.attention.bias_table"].endswith("carried")
+    assert rows["decoder.stages.2.up.conv.weight"].endswith("carried  from decoder.stages.3.up.conv.weight")
+    assert rows["decoder.stages.0.block.attention.0.mlp.fc1.weight"].endswith(
+        "carried  from decoder.stages.1.block.attention.0.mlp.fc1.weight"
+    )
 
 
 # Export.
