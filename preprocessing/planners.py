@@ -19,6 +19,9 @@ from nnunet_volf.networks.catalogue import Network, architecture_entry, plans_na
 
 DEFAULT_PLANNER = "ExperimentPlanner"
 
+# nnU-Net's ExperimentPlanner: by dimensions, so many feature map values in a patch fill 8 GB, in batches of so many.
+_PLAIN, _PLAIN_GIGABYTES = {2: (85_000_000, 12), 3: (560_000_000, 2)}, 8
+
 
 @dataclass(frozen=True)
 class Planner:
@@ -105,14 +108,11 @@ def planner_with(base: Any, network: Network) -> Any:
 
 def _count_as_plain_networks_do(planner: Any, dimensions: Sequence[int]) -> None:
     """Take over how many feature map values, in how large a batch, the plain planner has fill a memory."""
-    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
-
-    plain = ExperimentPlanner(planner.dataset_name)
-    gigabytes = planner.UNet_reference_val_corresp_GB / plain.UNet_reference_val_corresp_GB
+    gigabytes = planner.UNet_reference_val_corresp_GB / _PLAIN_GIGABYTES
     for number in dimensions:
-        values, batch = f"UNet_reference_val_{number}d", f"UNet_reference_val_corresp_bs_{number}d"
-        setattr(planner, values, getattr(plain, values) * gigabytes)
-        setattr(planner, batch, getattr(plain, batch))
+        values, batch = _PLAIN[number]
+        setattr(planner, f"UNet_reference_val_{number}d", values * gigabytes)
+        setattr(planner, f"UNet_reference_val_corresp_bs_{number}d", batch)
 
 
 def _data_identifier(planner: Any, usual: str, configuration: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nnunet_volf.files import read_json
 from nnunet_volf.plans import PlannedDataset, plans_in, read_plans
 
 from .signature import plan_signature
@@ -30,9 +31,14 @@ def with_data_of_its_own(planned: PlannedDataset) -> PlannedDataset:
 
 def cases_preprocessed(planned: PlannedDataset, configuration: str, raw_folder: Path) -> tuple[int, int]:
     """Return how many cases of a labelled dataset are preprocessed for a configuration, and how many there are."""
-    from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+    from nnunetv2.utilities.utils import get_identifiers_from_splitted_dataset_folder
 
-    cases = set(get_filenames_of_train_images_and_targets(str(raw_folder)))
+    description = read_json(raw_folder / "dataset.json")
+    listed = description.get("dataset")  # nnU-Net takes a list of files in place of a folder
+    found = listed or get_identifiers_from_splitted_dataset_folder(
+        str(raw_folder / "imagesTr"), description["file_ending"]
+    )
+    cases = {str(case) for case in found}
     folder = planned.folder / planned.configuration(configuration)["data_identifier"]
     done = {path.stem for path in folder.glob("*.pkl")}  # nnU-Net writes one a case, in all of its formats
     return len(cases & done), len(cases)

@@ -20,7 +20,16 @@ import torch
 from archives import faults, write_itk
 from conftest import NnUNetFolders
 from dicoms import SECRETS, write_series
-from training import DATASET, FINE_TUNER, TRAINER, change_plans, run_nnunet, weights_of
+from training import (
+    DATASET,
+    FINE_TUNER,
+    TRAINER,
+    assert_all_but_heads_are_equal,
+    change_plans,
+    idle_trainer,
+    run_nnunet,
+    weights_of,
+)
 from unlabeled import NAME, NUMBER, import_scans, write_scans
 
 from nnunet_volf.cli import main
@@ -86,28 +95,6 @@ def everything_in(folder: Path) -> dict[str, tuple[int, int]]:
 def preprocessed_cases(folders: NnUNetFolders, name: str = NAME) -> dict[str, int]:
     folder = folders.preprocessed / name
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.glob("*/case_*.b2nd")}
-
-
-def idle_trainer(folder: Path) -> Path:
-    """Write nnU-Net's own trainer with two steps that change nothing: what it saves is what it began with."""
-    folder.mkdir()
-    (folder / "nnUNetTrainerIdle.py").write_text(
-        "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n\n\n"
-        "class nnUNetTrainerIdle(nnUNetTrainer):\n"
-        "    def initialize(self):\n"
-        "        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 2, 1\n"
-        "        self.initial_lr = 0\n"
-        "        super().initialize()\n"
-    )
-    return folder
-
-
-def assert_all_but_heads_are_equal(pretrained: dict[str, torch.Tensor], stock: Path) -> None:
-    fine_tuned = torch.load(stock, weights_only=False)["network_weights"]  # nnU-Net's own hold numpy's numbers
-    assert pretrained.keys() == fine_tuned.keys()
-    for name, value in fine_tuned.items():
-        carried = value.shape == pretrained[name].shape and torch.equal(value, pretrained[name])
-        assert carried == (".seg_layers." not in name), name
 
 
 def write_mixed_archive(folder: Path, target_image: Path) -> None:

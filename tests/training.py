@@ -113,3 +113,25 @@ def run_nnunet(command: str, *arguments: str, **environment: str) -> subprocess.
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
     weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)["network_weights"]
     return weights
+
+
+def idle_trainer(folder: Path) -> Path:
+    """Write nnU-Net's own trainer with two steps that change nothing: what it saves is what it began with."""
+    folder.mkdir()
+    (folder / "nnUNetTrainerIdle.py").write_text(
+        "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n\n\n"
+        "class nnUNetTrainerIdle(nnUNetTrainer):\n"
+        "    def initialize(self):\n"
+        "        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 2, 1\n"
+        "        self.initial_lr = 0\n"
+        "        super().initialize()\n"
+    )
+    return folder
+
+
+def assert_all_but_heads_are_equal(pretrained: dict[str, torch.Tensor], stock: Path) -> None:
+    fine_tuned = torch.load(stock, weights_only=False)["network_weights"]  # nnU-Net's own hold numpy's numbers
+    assert pretrained.keys() == fine_tuned.keys()
+    for name, value in fine_tuned.items():
+        carried = value.shape == pretrained[name].shape and torch.equal(value, pretrained[name])
+        assert carried == (".seg_layers." not in name), name
