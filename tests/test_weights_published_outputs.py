@@ -53,6 +53,7 @@ def compare(
         # At the levels with attention: in z, y and x some sides are whole numbers of windows, and some need padding.
         (0, (48, 64, 48), 2),  # 12 x 16 x 12, 6 x 8 x 6, 3 x 4 x 3
         (1, (24, 48, 64), 2),
+        (1, (16, 48, 64), 2),  # 2 x 3 x 4 at the coarsest, where one axis of one window keeps all from shifting
         (1, (32, 64, 80), 3),
         (2, (12, 48, 64), 2),  # 12 x 12 x 16, 6 x 6 x 8, 3 x 3 x 4
         (2, (20, 80, 64), 3),

@@ -12,9 +12,9 @@ from nnunet_volf.networks import windows
 from nnunet_volf.networks.window_attention import TransformerBlock, WindowAttention
 
 
-def make_attention(window=2, shifted=False, hide_padding=True, features=6, heads=2, dropout=0.0):
+def make_attention(window=2, shifted=False, reference=False, features=6, heads=2, dropout=0.0):
     torch.manual_seed(0)
-    attention = WindowAttention(features, heads, window, shifted, dropout, hide_padding).double()
+    attention = WindowAttention(features, heads, window, shifted, dropout, reference).double()
     with torch.no_grad():
         attention.bias_table.normal_()
     return attention
@@ -24,11 +24,14 @@ def attend_voxel_by_voxel(attention, volume):
     """Return what each voxel of (z, y, x, features) sees, from where the borders of the windows are.
 
     With shifted windows the borders lie at the shift, the shift plus one side, ...; an axis of one window has none.
-    What lies behind the end of the volume is zero, and is there only where padding is attended to.
+    In the published way, what lies behind the end of the volume is zero and is seen, and one axis of one window keeps
+    all from shifting.
     """
     size, window = volume.shape[:3], attention.window
     shift = [window // 2 if attention.shifted and side > window else 0 for side in size]
-    ends = size if attention.hide_padding else [-(-side // window) * window for side in size]
+    if attention.reference and min(size) <= window:
+        shift = [0, 0, 0]
+    ends = size if not attention.reference else [-(-side // window) * window for side in size]
     voxels = {
         place: volume[place]
         if all(p < s for p, s in zip(place, size, strict=True))
@@ -62,10 +65,10 @@ def attend_voxel_by_voxel(attention, volume):
     size=st.tuples(*[st.integers(1, 5)] * 3),
     window=st.sampled_from([2, 3]),
     shifted=st.booleans(),
-    hide_padding=st.booleans(),
+    reference=st.booleans(),
 )
-def test_what_each_voxel_sees_is_what_the_slow_account_says(size, window, shifted, hide_padding):
-    attention = make_attention(window, shifted, hide_padding)
+def test_what_each_voxel_sees_is_what_the_slow_account_says(size, window, shifted, reference):
+    attention = make_attention(window, shifted, reference)
     volumes = torch.randn(2, *size, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         quick = attention(volumes)
@@ -73,9 +76,9 @@ def test_what_each_voxel_sees_is_what_the_slow_account_says(size, window, shifte
     torch.testing.assert_close(quick, slow)
 
 
-@pytest.mark.parametrize("hide_padding", [True, False])
-def test_it_holds_at_the_size_of_the_published_windows(hide_padding):
-    attention = make_attention(window=6, shifted=True, hide_padding=hide_padding, features=2, heads=1)
+@pytest.mark.parametrize("reference", [True, False])
+def test_it_holds_at_the_size_of_the_published_windows(reference):
+    attention = make_attention(window=6, shifted=True, reference=reference, features=2, heads=1)
     volume = torch.randn(1, 7, 3, 8, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         torch.testing.assert_close(attention(volume)[0], attend_voxel_by_voxel(attention, volume[0]))
@@ -83,7 +86,7 @@ def test_it_holds_at_the_size_of_the_published_windows(hide_padding):
 
 def test_padding_changes_nothing_when_it_is_hidden_and_something_when_it_is_not():
     volume = torch.randn(1, 5, 4, 4, 6, dtype=torch.float64)
-    hidden, attended = make_attention(4), make_attention(4, hide_padding=False)
+    hidden, attended = make_attention(4), make_attention(4, reference=True)
     with torch.no_grad():
         first_four = hidden(volume[:, :4])
         assert torch.allclose(hidden(volume)[:, :4], first_four)

@@ -48,7 +48,7 @@ class ParallelBlock(ConvBlock):
         window: int,
         dropout: float,
         drop_path: float,
-        hide_padding: bool,
+        reference: bool,
     ) -> None:
         """Take what both paths need."""
         super().__init__(layers, features, kernel, dropout)
@@ -63,7 +63,7 @@ class ParallelBlock(ConvBlock):
         self.attention = nn.Sequential(
             *(
                 TransformerBlock(
-                    WindowAttention(features, heads, window, shifted, dropout, hide_padding),
+                    WindowAttention(features, heads, window, shifted, dropout, reference),
                     features, dropout, drop_path,
                 )
                 for shifted in (False, True)
@@ -98,7 +98,7 @@ class PCTNet(UShape):
         reference: bool = False,
         deep_supervision: bool = False,
     ) -> None:
-        """Build the network; with `reference`, voxels attend to the padding of windows as the published weights do."""
+        """Build the network; `reference` pads and shifts windows as the published weights were trained to."""
         super().__init__()
         self.input_channels = input_channels
         if not issubclass(conv_op, nn.Conv3d):
@@ -114,9 +114,7 @@ class PCTNet(UShape):
         def block(level: int) -> ConvBlock:
             if level < first_with_attention:
                 return ConvBlock(layers, features[level], kernels[level])
-            return ParallelBlock(
-                layers, features[level], kernels[level], window_size, dropout, drop_path, hide_padding=not reference
-            )
+            return ParallelBlock(layers, features[level], kernels[level], window_size, dropout, drop_path, reference)
 
         def down(level: int) -> nn.Module | None:
             if level == 0:

@@ -17,13 +17,15 @@ class WindowAttention(nn.Module):
 
     index: Tensor
 
-    def __init__(
-        self, features: int, heads: int, window: int, shifted: bool, dropout: float, hide_padding: bool
-    ) -> None:
-        """Take the geometry; `shifted` moves windows by half their side, so that neighbours meet across borders."""
+    def __init__(self, features: int, heads: int, window: int, shifted: bool, dropout: float, reference: bool) -> None:
+        """Take the geometry; `shifted` moves windows by half their side, so that neighbours meet across borders.
+
+        With `reference`, as the published weights have it, the zeros behind the end of a volume are attended to like
+        voxels, and nothing is shifted where some axis has one window only.
+        """
         super().__init__()
         self.heads, self.window, self.shifted = heads, window, shifted
-        self.dropout, self.hide_padding = dropout, hide_padding
+        self.dropout, self.reference = dropout, reference
         self.qkv = nn.Linear(features, 3 * features)
         self.proj = nn.Linear(features, features)
         self.bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 3, heads))
@@ -34,7 +36,7 @@ class WindowAttention(nn.Module):
         """Return what each voxel of (batch, z, y, x, features) saw."""
         size = (int(volume.shape[1]), int(volume.shape[2]), int(volume.shape[3]))
         missing = windows.padding(size, self.window)
-        shift = windows.shifts(size, self.window) if self.shifted else (0, 0, 0)
+        shift = windows.shifts(size, self.window, together=self.reference) if self.shifted else (0, 0, 0)
         padded = windows.roll(windows.pad(volume, missing), [-step for step in shift])
         cut = windows.to_windows(padded, self.window)
         seen = self._attend(cut, self._bias(cut, size, shift, any(missing)))
@@ -53,9 +55,9 @@ class WindowAttention(nn.Module):
     def _bias(self, cut: Tensor, size: tuple[int, ...], shift: tuple[int, ...], padded: bool) -> Tensor:
         """Return (batch * windows, heads, voxels, voxels): by relative position, -inf where nothing may be seen."""
         bias = self.bias_table[self.index].permute(2, 0, 1).contiguous()
-        if not any(shift) and not (padded and self.hide_padding):
+        if not any(shift) and not (padded and not self.reference):
             return bias.expand(len(cut), -1, -1, -1)
-        seen = windows.may_attend(size, self.window, shift, self.hide_padding, like=cut)
+        seen = windows.may_attend(size, self.window, shift, hide_padding=not self.reference, like=cut)
         masked = bias.masked_fill(~seen[:, None], float("-inf"))
         return masked.repeat(len(cut) // len(seen), 1, 1, 1)
 

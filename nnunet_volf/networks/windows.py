@@ -18,9 +18,12 @@ def padding(size: Sequence[int], window: int) -> tuple[int, ...]:
     return tuple(-int(side) % window for side in size)
 
 
-def shifts(size: Sequence[int], window: int) -> tuple[int, ...]:
-    """Return half a window for each axis that has more than one."""
-    return tuple(window // 2 if int(side) > window else 0 for side in size)
+def shifts(size: Sequence[int], window: int, together: bool) -> tuple[int, ...]:
+    """Return half a window for each axis that has more than one; `together`, for none unless all have more."""
+    several = [int(side) > window for side in size]
+    if together and not all(several):
+        return (0, 0, 0)
+    return tuple(window // 2 if more else 0 for more in several)
 
 
 def pad(volume: Tensor, missing: Sequence[int]) -> Tensor:
