@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nnunet_volf.networks.windows import relative_positions
+
 
 def window_of(table: Tensor) -> int | None:
     """Return the side of the windows that a table is for, if it is for any."""
@@ -29,7 +31,7 @@ def rows_of(index: Tensor, window: int) -> Tensor | None:
     """Return for each way, in Swin's order, the row that an index over pairs of voxels takes; None if it is not one."""
     if tuple(index.shape) != (window**3, window**3) or index.is_floating_point():
         return None
-    ways = _swin_index(window)
+    ways = relative_positions(window)
     rows = torch.zeros((2 * window - 1) ** 3, dtype=torch.long)
     rows[ways] = index.long()
     valid = torch.equal(rows[ways], index.long()) and int(rows.min()) >= 0 and int(rows.max()) < len(rows)
@@ -44,10 +46,3 @@ def widened(table: Tensor, window: int) -> Tensor:
     middle = slice(margin, margin + side)
     cube[middle, middle, middle] = table.reshape(side, side, side, -1)
     return cube.reshape(-1, table.shape[1])
-
-
-def _swin_index(window: int) -> Tensor:
-    step = torch.arange(window)
-    places = torch.cartesian_prod(step, step, step)
-    way = places[:, None] - places[None] + window - 1
-    return (way * torch.tensor([(2 * window - 1) ** 2, 2 * window - 1, 1])).sum(-1)
