@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import json
 import os
 import tempfile
 import warnings
@@ -47,7 +48,8 @@ class Planner:
         if self.spacing is not None:
             options["overwrite_target_spacing"] = [float(step) for step in self.spacing]
         with _elsewhere(dataset, fingerprint), _some_threads(), _quietly():
-            plans: dict[str, Any] = planner_class(dataset, plans_name=plans_name, **options).plan_experiment()
+            made = planner_class(dataset, plans_name=plans_name, **options).plan_experiment()
+        plans: dict[str, Any] = json.loads(json.dumps(made))  # as a file gives them back, so that equal ones are equal
         return plans
 
     def __str__(self) -> str:

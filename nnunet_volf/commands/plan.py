@@ -127,7 +127,7 @@ def _plan_labelled(args: argparse.Namespace, dataset: str) -> int:
     done, cases = cases_preprocessed(planned, args.c, find_dataset(dataset, RAW))
     number = planned.number
     _print_plan(planned, args, planner)
-    there = "all" if done == cases else f"{done} of {cases}"
+    there = f"all {cases}" if done == cases else f"{done} of {cases}"
     print(f"  {'preprocessed':15} {there} cases, in {planned.configuration(args.c)['data_identifier']}")
     if done == cases:
         print(f"\nnext: {train_command(number, name, args.c)}")

@@ -1,0 +1,416 @@
+"""`plan` and `pretrain` with --architecture: a labelled dataset gets plans with another network, an archive follows."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import NnUNetFolders
+from training import (
+    DATASET,
+    TRAINER,
+    assert_all_but_heads_are_equal,
+    change_plans,
+    idle_trainer,
+    run_nnunet,
+    weights_of,
+)
+from unlabeled import NAME, import_scans, write_scans
+
+from nnunet_volf.cli import main
+from nnunet_volf.launch import Training
+from nnunet_volf.plans import TARGET_KEY
+
+Capture = pytest.CaptureFixture[str]
+PCTNET = "nnunet_volf.networks.PCTNet"
+SHORT = ["epochs=1", "iterations=1", "validation_samples=1", "panel_every=0"]
+
+
+@pytest.fixture
+def archive(phantoms: NnUNetFolders, tmp_path: Path) -> NnUNetFolders:
+    """The labelled phantoms are dataset 901; the unlabeled archive is dataset 501."""
+    write_scans(tmp_path / "scans", 3)
+    import_scans(tmp_path / "scans", "--channels", "phantom0")
+    return phantoms
+
+
+@pytest.fixture
+def plan(capsys: Capture) -> Callable[..., str]:
+    """Plan, and return what was printed."""
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        assert main(["plan", "-np", "0", *arguments]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def refused(capsys: Capture) -> Callable[..., str]:
+    """Ask for something that is refused, and return the message."""
+
+    def run(command: str, *arguments: str) -> str:
+        capsys.readouterr()
+        assert main([command, "-np", "0", *arguments]) == 2
+        return capsys.readouterr().err
+
+    return run
+
+
+def file_of(folders: NnUNetFolders, name: str = "nnUNetPCTNetPlans", dataset: str = DATASET) -> Path:
+    return folders.preprocessed / dataset / f"{name}.json"
+
+
+def plans_of(folders: NnUNetFolders, name: str = "nnUNetPCTNetPlans", dataset: str = DATASET) -> dict[str, Any]:
+    plans: dict[str, Any] = json.loads(file_of(folders, name, dataset).read_text(encoding="utf-8"))
+    return plans
+
+
+def trained(folders: NnUNetFolders, dataset: str, name: str, trainer: str = "nnUNetTrainer") -> None:
+    fold = folders.results / dataset / f"{trainer}__{name}__3d_fullres" / "fold_0"
+    fold.mkdir(parents=True)
+    (fold / "checkpoint_latest.pth").touch()
+
+
+def everything_in(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
+
+
+# ------------------------------------------------------------------------------------------------ labelled datasets
+
+
+def test_a_labelled_dataset_gets_plans_with_the_network_beside_its_own_and_its_preprocessed_data_serves(
+    phantoms: NnUNetFolders, plan: Callable[..., str]
+) -> None:
+    before = file_of(phantoms, "nnUNetPlans").read_bytes()
+    out = plan("-d", "901", "--architecture", "pctnet")
+    assert file_of(phantoms, "nnUNetPlans").read_bytes() == before
+    made = plans_of(phantoms)
+    assert (made["plans_name"], made["experiment_planner_used"]) == ("nnUNetPCTNetPlans", "ExperimentPlanner")
+    fullres = made["configurations"]["3d_fullres"]
+    assert fullres["architecture"]["network_class_name"] == PCTNET
+    assert fullres["data_identifier"] == "nnUNetPlans_3d_fullres"
+    assert "volf" not in fullres
+    assert TARGET_KEY not in made
+    patch = " x ".join(str(side) for side in fullres["patch_size"])
+    lines = out.splitlines()
+    assert lines[0] == f"{DATASET}, 3d_fullres, nnUNetPCTNetPlans: by ExperimentPlanner with PCT-Net"
+    assert f"  network         PCT-Net, {fullres['architecture']['arch_kwargs']['n_stages']} stages, 24 to" in out
+    assert f"{patch} mm; {fullres['batch_size']} of them a step" in out
+    assert lines[-4:] == [
+        "  preprocessed    all 6 cases, in nnUNetPlans_3d_fullres",
+        "",
+        "next: nnUNetv2_train 901 3d_fullres 0 -p nnUNetPCTNetPlans",
+        "or first, on scans without labels: nnunet-volf pretrain FOLDER --for 901 -p nnUNetPCTNetPlans -c 3d_fullres",
+    ]
+
+
+@pytest.mark.parametrize("kept", [0, 4])
+def test_where_preprocessed_cases_are_missing_the_command_that_makes_them_is_next(
+    phantoms: NnUNetFolders, plan: Callable[..., str], kept: int
+) -> None:
+    for path in (phantoms.preprocessed / DATASET / "nnUNetPlans_3d_fullres").glob("*.pkl"):
+        if int(path.stem[-3:]) >= kept:
+            path.unlink()
+    out = plan("-d", "901", "--architecture", "fmunet")
+    assert f"  preprocessed    {kept} of 6 cases, in nnUNetPlans_3d_fullres\n" in out
+    assert (
+        "next: nnUNetv2_preprocess -d 901 -plans_name nnUNetFMUNetPlans -c 3d_fullres\nthen: nnUNetv2_train 901" in out
+    )
+
+
+def test_a_planner_a_memory_and_a_name_are_taken_and_2d_is_planned_where_the_network_has_it(
+    phantoms: NnUNetFolders, plan: Callable[..., str]
+) -> None:
+    plan("-d", "901", "--architecture", "fmunet", "-pl", "nnUNetPlannerResEncM", "-gpu_memory_target", "4", "-c", "2d")
+    made = plans_of(phantoms, "nnUNetFMUNetMPlans")
+    assert made["experiment_planner_used"] == "nnUNetPlannerResEncM"
+    assert made["configurations"]["2d"]["architecture"]["network_class_name"] == "nnunet_volf.networks.FMUNet"
+    plan("-d", "901", "--architecture", "pctnet", "--as", "Mine")
+    assert plans_of(phantoms, "Mine")["plans_name"] == "Mine"
+
+
+def test_other_voxels_than_other_plans_have_are_kept_apart(phantoms: NnUNetFolders, plan: Callable[..., str]) -> None:
+    out = plan("-d", "901", "--architecture", "pctnet", "--spacing", "2", "1", "1", "--as", "Coarse")
+    assert plans_of(phantoms, "Coarse")["configurations"]["3d_fullres"]["data_identifier"] == "Coarse_3d_fullres"
+    assert "0 of 6 cases, in Coarse_3d_fullres" in out
+    change_plans(lambda plans: plans["configurations"]["3d_fullres"].update(spacing=[1.5, 1, 1]))
+    out = plan("-d", "901", "--architecture", "pctnet")
+    found = {name: made["data_identifier"] for name, made in plans_of(phantoms)["configurations"].items()}
+    assert found == {"2d": "nnUNetPlans_2d", "3d_fullres": "nnUNetPCTNetPlans_3d_fullres"}
+
+
+def test_planning_again_keeps_settings_and_a_users_own_configurations(
+    phantoms: NnUNetFolders, plan: Callable[..., str]
+) -> None:
+    plan("-d", "901", "--architecture", "pctnet", "--set", "epochs=7")
+
+    def add(plans: dict[str, Any]) -> None:
+        plans["configurations"]["mine"] = {"inherits_from": "3d_fullres", "batch_size": 5}
+        plans["configurations"]["3d_fullres"]["volf_finetune"] = {"epochs": 9}
+
+    change_plans(add, source="nnUNetPCTNetPlans", target="nnUNetPCTNetPlans")
+    plan("-d", "901", "--architecture", "pctnet", "--set", "flip=0.1")
+    made = plans_of(phantoms)["configurations"]
+    assert made["3d_fullres"]["volf"] == {"epochs": 7, "flip": 0.1}
+    assert made["3d_fullres"]["volf_finetune"] == {"epochs": 9}
+    assert made["mine"] == {"inherits_from": "3d_fullres", "batch_size": 5}
+
+
+def test_plans_that_were_trained_with_are_not_replaced_by_others(
+    phantoms: NnUNetFolders, plan: Callable[..., str], refused: Callable[..., str]
+) -> None:
+    asked = ("-d", "901", "--architecture", "pctnet")
+    plan(*asked)
+    trained(phantoms, DATASET, "nnUNetPCTNetPlans")
+    plan(*asked, "--set", "epochs=3")
+    before = file_of(phantoms).read_bytes()
+    error = refused("plan", *asked, "--spacing", "2", "1", "1")
+    assert f"{DATASET} was trained with nnUNetPCTNetPlans (" in error
+    assert "--as nnUNetPCTNetPlans2" in error
+    assert file_of(phantoms).read_bytes() == before
+
+
+def test_plans_of_another_network_are_not_written_over(phantoms: NnUNetFolders, refused: Callable[..., str]) -> None:
+    before = file_of(phantoms, "nnUNetPlans").read_bytes()
+    error = refused("plan", "-d", "901", "--architecture", "pctnet", "--as", "nnUNetPlans")
+    assert (
+        "nnUNetPlans.json exists, made by ExperimentPlanner with another network than ExperimentPlanner with" in error
+    )
+    assert file_of(phantoms, "nnUNetPlans").read_bytes() == before
+
+
+def test_splits_that_come_with_the_raw_data_are_taken_along_as_nnunets_planner_does(
+    phantoms: NnUNetFolders, plan: Callable[..., str]
+) -> None:
+    splits = json.dumps([{"train": ["case_000"], "val": ["case_001"]}])
+    (phantoms.raw / DATASET / "splits_final.json").write_text(splits)
+    plan("-d", "901", "--architecture", "pctnet")
+    assert (phantoms.preprocessed / DATASET / "splits_final.json").read_text() == splits
+    (phantoms.preprocessed / DATASET / "splits_final.json").write_text("[]")
+    plan("-d", "901", "--architecture", "pctnet")
+    assert (phantoms.preprocessed / DATASET / "splits_final.json").read_text() == "[]"
+
+
+def test_without_a_fingerprint_the_command_that_takes_it_is_told(
+    phantoms: NnUNetFolders, refused: Callable[..., str]
+) -> None:
+    shutil.rmtree(phantoms.preprocessed / DATASET)
+    error = refused("plan", "-d", "901", "--architecture", "pctnet")
+    assert f"{DATASET} has no fingerprint" in error
+    assert "nnUNetv2_extract_fingerprint -d 901." in error
+    assert list(phantoms.preprocessed.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-d", "901"], "with another, nnunet-volf plan -d 901 --architecture pctnet. To pretrain on its"),
+        (["-d", "901", "--architecture", "pctnet", "-c", "2d"], "-c 2d --architecture pctnet: PCT-Net is a network"),
+        (["-d", "501", "--architecture", "pctnet", "-c", "2d"], "In 2D there is --architecture fmunet, or leave"),
+        (["-d", "901", "--architecture", "fmunet", "-c", "4d"], "has no configuration '4d'. It has: 2d, 3d_fullres"),
+        (["-d", "901", "--architecture", "pctnet", "--for", "901"], f"Leave --for out to plan {DATASET} itself."),
+        (["-d", "901", "--architecture", "pctnet", "-pl", "None"], "nnU-Net has no planner 'None'"),
+        (["-d", "901", "--architecture", "pctnet", "--set", "epoch=1"], "There is no setting 'epoch'"),
+        (["-d", "501", "--for", "901", "--architecture", "pctnet", "-p", "nnUNetPlans"],
+         f"3d_fullres of nnUNetPlans of {DATASET} has another network: PlainConvUNet, 3 stages, 4 to 8 features."),
+        (["-d", "501", "--for", "901", "--architecture", "pctnet", "-p", "Mine"],
+         "Mine.json does not exist. Leave -p out, which makes nnUNetPCTNetPlans where they are not there; or make "
+         "these plans: nnunet-volf plan -d 901 --architecture pctnet --as Mine."),
+    ],
+)  # fmt: skip
+def test_mistakes_are_answered_with_one_message_and_nothing_is_written(
+    archive: NnUNetFolders, refused: Callable[..., str], arguments: list[str], message: str
+) -> None:
+    before = everything_in(archive.preprocessed)
+    assert message in refused("plan", *arguments)
+    assert everything_in(archive.preprocessed) == before
+
+
+# --------------------------------------------------------------------------------------------------------- archives
+
+
+def test_an_archive_is_planned_by_itself_with_the_network(archive: NnUNetFolders, plan: Callable[..., str]) -> None:
+    out = plan("-d", "501", "--architecture", "fmunet", "--set", "epochs=2")
+    assert f"{NAME}, 3d_fullres, VolFPlans: by ExperimentPlanner with FMUNet, from tissue in 3 of 3 cases" in out
+    assert "  network         FMUNet, " in out
+    made = plans_of(archive, "VolFPlans", NAME)
+    assert made["configurations"]["3d_fullres"]["architecture"]["network_class_name"] == "nnunet_volf.networks.FMUNet"
+    assert made[TARGET_KEY] is None
+    plan("-d", "501", "--architecture", "fmunet")
+    assert plans_of(archive, "VolFPlans", NAME)["configurations"]["3d_fullres"]["volf"] == {"epochs": 2}
+
+
+def test_for_a_target_its_plans_with_the_network_are_made_once_and_carried_over(
+    archive: NnUNetFolders, plan: Callable[..., str]
+) -> None:
+    asked = ("-d", "501", "--for", "901", "--architecture", "pctnet")
+    out = plan(*asked)
+    assert out.startswith(f"{DATASET} has no plans with PCT-Net: nnUNetPCTNetPlans made first\n")
+    assert f"{NAME}, 3d_fullres, VolFPlans: like {DATASET}, nnUNetPCTNetPlans" in out
+    target, made = plans_of(archive), plans_of(archive, "VolFPlans", NAME)
+    assert made[TARGET_KEY] == {"dataset_name": DATASET, "plans_name": "nnUNetPCTNetPlans"}
+    for name in ("architecture", "patch_size", "batch_size", "spacing"):
+        assert made["configurations"]["3d_fullres"][name] == target["configurations"]["3d_fullres"][name]
+    before = file_of(archive).stat().st_mtime_ns
+    again = plan(*asked)
+    assert "made first" not in again
+    assert file_of(archive).stat().st_mtime_ns == before
+    plan("-d", "501", "--for", "901", "-p", "nnUNetPCTNetPlans")
+    plan(*asked, "-p", "nnUNetPCTNetPlans")
+
+
+def test_an_archives_plans_that_were_trained_with_are_not_taken_for_those_of_another_network(
+    archive: NnUNetFolders, plan: Callable[..., str], refused: Callable[..., str]
+) -> None:
+    plan("-d", "501", "--architecture", "fmunet")
+    trained(archive, NAME, "VolFPlans", TRAINER)
+    before = plans_of(archive, "VolFPlans", NAME)
+    made = f"{NAME} was trained with VolFPlans, which was made by ExperimentPlanner with FMUNet. The plan asked for, "
+    assert f"{made}by ExperimentPlanner, is another one" in refused("plan", "-d", "501")
+    assert f"{made}by ExperimentPlanner with PCT-Net, is" in refused("plan", "-d", "501", "--architecture", "pctnet")
+    asked = ("-d", "501", "--for", "901", "--architecture", "fmunet")
+    assert f"{made}like {DATASET}, nnUNetFMUNetPlans, is another one" in refused("plan", *asked)
+    out = plan("-d", "501", "--architecture", "fmunet")
+    assert "by ExperimentPlanner with FMUNet, kept as it was when the training began" in out
+    assert plans_of(archive, "VolFPlans", NAME)["configurations"] == before["configurations"] | {
+        "3d_fullres": {**before["configurations"]["3d_fullres"], "volf": {}}
+    }
+
+
+# --------------------------------------------------------------------------------------------------------- pretrain
+
+
+def pretrain(source: Path, *arguments: str) -> int:
+    return main(["pretrain", str(source), "-np", "0", "-device", "cpu", "--set", *SHORT, "--architecture", *arguments])
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    write_scans(tmp_path / "scans", 2)
+    return tmp_path / "scans"
+
+
+def test_a_dry_run_plans_the_target_without_writing_and_times_the_network(
+    phantoms: NnUNetFolders, scans: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    before = everything_in(tmp_path)
+    assert pretrain(scans, "pctnet", "--for", "901", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert everything_in(tmp_path) == before
+    assert f"{DATASET} has no plans with PCT-Net: nnUNetPCTNetPlans will be made first" in out
+    assert f"2 plan        3d_fullres like {DATASET}, nnUNetPCTNetPlans, as VolFPlans" in out
+    assert "4 train       1 epochs of 1 steps = 1 steps. Timed on this cpu: " in out
+    assert pretrain(scans, "fmunet", "--dry-run") == 0
+    assert "3d_fullres by ExperimentPlanner with FMUNet, from the archive itself" in capsys.readouterr().out
+
+
+def test_what_a_network_is_not_for_is_told_before_anything_is_done(
+    phantoms: NnUNetFolders, scans: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    before = everything_in(tmp_path)
+    for target in ([], ["--for", "901"]):
+        assert pretrain(scans, "pctnet", "-c", "2d", *target) == 2
+        assert "-c 2d --architecture pctnet: PCT-Net is a network for 3D and 2d is 2D." in capsys.readouterr().err
+    assert pretrain(scans, "pctnet", "--for", "901", "-p", "nnUNetPlans") == 2
+    assert "has another network: PlainConvUNet" in capsys.readouterr().err
+    assert everything_in(tmp_path) == before
+
+
+def note_trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let every training be finished at once; returns the commands that were given."""
+
+    def finish(training: Training) -> int:
+        given.append(training.command())
+        training.folder.mkdir(parents=True)
+        (training.folder / "checkpoint_final.pth").touch()
+        folder = training.folder.parent
+        shutil.copy(training.dataset.folder / "dataset.json", folder)
+        shutil.copy(training.dataset.folder / f"{training.plans_name}.json", folder / "plans.json")
+        return 0
+
+    given: list[str] = []
+    monkeypatch.setattr(Training, "run", finish)
+    return given
+
+
+def test_one_command_plans_target_and_archive_and_ends_with_the_targets_plans(
+    phantoms: NnUNetFolders, scans: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    given = note_trainings(monkeypatch)
+    for _ in range(2):
+        assert pretrain(scans, "pctnet", "--for", "901") == 0
+        out = capsys.readouterr().out
+        assert "next: nnUNetv2_train 901 3d_fullres 0 -p nnUNetPCTNetPlans -tr nnUNetTrainerVolFFineTune " in out
+        assert "nnunet-volf benchmark 901 -p nnUNetPCTNetPlans -c 3d_fullres" in out
+    assert given == [f"nnUNetv2_train 501 3d_fullres all -p VolFPlans -tr {TRAINER} -device cpu"]
+    assert plans_of(phantoms, "VolFPlans", NAME)["configurations"]["3d_fullres"]["architecture"][
+        "network_class_name"
+    ] == PCTNET  # fmt: skip
+    assert pretrain(scans, "fmunet", "--for", "901") == 2
+    assert "The plan asked for, like Dataset901_Phantom, nnUNetFMUNetPlans, is another one" in capsys.readouterr().err
+
+
+def test_weights_for_any_dataset_are_for_one_that_first_gets_plans_with_the_network(
+    phantoms: NnUNetFolders, scans: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    note_trainings(monkeypatch)
+    assert pretrain(scans, "fmunet") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+    assert lines[0] == "next: nnunet-volf plan -d DATASET --architecture fmunet"
+    assert lines[1].startswith("next: nnunet-volf weights adapt ")
+    assert " -d DATASET -p nnUNetFMUNetPlans -c 3d_fullres -o FILE" in lines[1]
+    assert lines[2].startswith("next: nnUNetv2_train DATASET 3d_fullres 0 -p nnUNetFMUNetPlans -tr ")
+    assert main(["plan", "-d", "901", *shlex.split(lines[0])[5:]]) == 0
+    assert file_of(phantoms, "nnUNetFMUNetPlans").is_file(), "the name that was told is the one that is made"
+
+
+# ------------------------------------------------------------------------------------------------ real nnU-Net, slow
+
+
+def stock_trainer(tmp_path: Path) -> str:
+    """Return nnU-Net's folders of trainers with its own trainer among them, for an epoch of two steps."""
+    return os.pathsep.join((str(idle_trainer(tmp_path / "users")), os.environ.get("nnUNet_extTrainer", "")))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("network", ["pctnet", "fmunet"])
+def test_stock_nnunet_preprocesses_and_trains_by_the_printed_commands(
+    phantoms: NnUNetFolders, tmp_path: Path, plan: Callable[..., str], network: str
+) -> None:
+    shutil.rmtree(phantoms.preprocessed / DATASET / "nnUNetPlans_3d_fullres")
+    out = plan("-d", "901", "--architecture", network)
+    lines = dict(line.split(": ", 1) for line in out.splitlines() if line.startswith(("next: ", "then: ")))
+    done = run_nnunet(*shlex.split(lines["next"]), "-np", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    train = (*shlex.split(lines["then"]), "-tr", "nnUNetTrainerIdle", "-device", "cpu")
+    done = run_nnunet(*train, nnUNet_extTrainer=stock_trainer(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = phantoms.results / DATASET / f"nnUNetTrainerIdle__{train[5]}__3d_fullres" / "fold_0"
+    assert (results / "validation" / "summary.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("network", ["pctnet", "fmunet"])
+def test_stock_nnunet_takes_over_what_was_pretrained_with_the_network(
+    phantoms: NnUNetFolders, scans: Path, tmp_path: Path, network: str, capfd: Capture
+) -> None:
+    assert pretrain(scans, network, "--for", "901") == 0
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("next: nnUNet")]
+    command = (*shlex.split(line.removeprefix("next: ")), "-tr", "nnUNetTrainerIdle", "-device", "cpu")
+    done = run_nnunet(*command, nnUNet_extTrainer=stock_trainer(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    pretrained = weights_of(Path(command[command.index("-pretrained_weights") + 1]))
+    stock = phantoms.results / DATASET / f"nnUNetTrainerIdle__{command[5]}__3d_fullres" / "fold_0"
+    assert_all_but_heads_are_equal(pretrained, stock / "checkpoint_final.pth")
+    assert all(isinstance(value, torch.Tensor) for value in pretrained.values())
