@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import NnUNetFolders
+from conftest import REPOSITORY, NnUNetFolders
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
@@ -219,3 +219,21 @@ def test_images_or_a_memory_too_small_for_two_stages_are_refused(
 ) -> None:
     with pytest.raises(SettingsError, match="PCT-Net needs two stages or more, and the patch that was planned allows"):
         planned(taken, "pctnet", memory=memory)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_patches_that_the_page_shows_are_those_that_are_planned(labelled: Path) -> None:
+    text = (REPOSITORY / "docs" / "networks.md").read_text(encoding="utf-8")
+    rows = [row.strip("| ").split(" | ") for row in text[text.index("| network | patch at") :].splitlines()[2:5]]
+    named = {network.title: name for name, network in NETWORKS.items()}
+    taken = fingerprint((200, 320, 320), (1.0, 1.0, 1.0), cases=300)
+    describe(labelled, numTraining=300)
+    for title, *shown in rows:
+        found: list[str] = []
+        for memory in (8, 24):
+            made = fullres(taken, named.get(title), memory=memory)
+            stages = made["architecture"]["arch_kwargs"]["n_stages"]
+            found += [" x ".join(str(side) for side in made["patch_size"]), str(stages)]
+            assert made["batch_size"] == 2
+        assert found == shown, title
