@@ -121,7 +121,8 @@ def masks(build: Callable[..., Tensor], sides: Sequence[int]) -> Callable[[], No
     def call() -> None:
         for level, side in enumerate(sides):
             for _ in range(1 if level == len(sides) - 1 else 2):  # on the way down and up; the deepest once
-                for shift in ((0, 0, 0), windows.shifts((side,) * 3, WINDOW)):
+                for half in (0, WINDOW // 2 if side > WINDOW else 0):
+                    shift = (half,) * 3
                     build((side,) * 3, WINDOW, shift, True, DEVICE)
         _wait()
 
