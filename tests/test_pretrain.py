@@ -26,9 +26,9 @@ from training import (
     TRAINER,
     assert_all_but_heads_are_equal,
     change_plans,
-    idle_trainer,
     run_nnunet,
     weights_of,
+    with_idle_trainer,
 )
 from unlabeled import NAME, NUMBER, import_scans, write_scans
 
@@ -139,7 +139,7 @@ def test_a_mixed_and_partly_broken_folder_becomes_weights_that_stock_nnunet_fine
         "-pretrained_weights", str(checkpoint),
     ]  # fmt: skip
 
-    trainers = os.pathsep.join((str(idle_trainer(tmp_path / "users")), os.environ.get("nnUNet_extTrainer", "")))
+    trainers = with_idle_trainer(tmp_path / "users")
     done = run_nnunet(command, *arguments, "-tr", "nnUNetTrainerIdle", "-device", "cpu", nnUNet_extTrainer=trainers)
     assert done.returncode == 0, done.stdout + done.stderr
     stock = phantoms.results / DATASET / "nnUNetTrainerIdle__nnUNetPlans__3d_fullres" / "fold_0"
@@ -431,7 +431,7 @@ def test_weights_of_an_archive_planned_by_itself_are_brought_to_a_dataset_by_the
         shlex.split(line.replace("DATASET", "901").replace("FILE", shlex.quote(str(fitted)))) for line in lines
     )
     assert main(adapt[1:]) == 0
-    trainers = os.pathsep.join((str(idle_trainer(tmp_path / "users")), os.environ.get("nnUNet_extTrainer", "")))
+    trainers = with_idle_trainer(tmp_path / "users")
     done = run_nnunet(*train, "-tr", "nnUNetTrainerIdle", "-device", "cpu", nnUNet_extTrainer=trainers)
     assert done.returncode == 0, done.stdout + done.stderr
     pretrained = weights_of(fold_folder(phantoms) / "checkpoint_final.pth")

@@ -129,6 +129,11 @@ def idle_trainer(folder: Path) -> Path:
     return folder
 
 
+def with_idle_trainer(folder: Path) -> str:
+    """Return nnU-Net's folders of trainers with the idle one among them."""
+    return os.pathsep.join((str(idle_trainer(folder)), os.environ.get("nnUNet_extTrainer", "")))
+
+
 def assert_all_but_heads_are_equal(pretrained: dict[str, torch.Tensor], stock: Path) -> None:
     fine_tuned = torch.load(stock, weights_only=False)["network_weights"]  # nnU-Net's own hold numpy's numbers
     assert pretrained.keys() == fine_tuned.keys()
