@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from dynamic_network_architectures.building_blocks.regularization import DropPath
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from nnunetv2.evaluation.evaluate_predictions import (
     compute_metrics,
     key_to_label_or_region,
@@ -30,7 +32,10 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+from nnunetv2.utilities.utils import (
+    get_filenames_of_train_images_and_targets,
+    get_identifiers_from_splitted_dataset_folder,
+)
 
 # Method of nnUNetTrainer -> its parameters after self, as they were when our override was written.
 OVERRIDDEN = {
@@ -76,6 +81,14 @@ CALLED: dict[Callable[..., Any], tuple[str, ...]] = {
         "overwrite_target_spacing",
     ),
     ExperimentPlanner.plan_experiment: ("self",),
+    ExperimentPlanner.generate_data_identifier: ("self", "configuration_name"),
+    ExperimentPlanner.get_plans_for_configuration: ("self", "spacing"),
+    ExperimentPlanner.static_estimate_VRAM_usage: (
+        "patch_size", "input_channels", "output_channels", "arch_class_name", "arch_kwargs", "arch_kwargs_req_import",
+    ),
+    DropPath.__init__: ("self", "drop_prob"),
+    InitWeights_He.__init__: ("self", "neg_slope"),
+    get_identifiers_from_splitted_dataset_folder: ("folder", "file_ending"),
     nnUNetPredictor.__init__: (
         "self", "tile_step_size", "use_gaussian", "use_mirroring", "perform_everything_on_device", "device",
     ),
@@ -170,6 +183,14 @@ def test_the_schedule_is_still_in_the_attributes_that_a_benchmark_sets() -> None
         assert f"self.{name} =" in source, f"nnU-Net's trainer no longer has {name}, which a benchmark relies on."
     assert "tr_keys, val_keys = self.do_split()" in source
     assert "self.logger.log('mean_fg_dice', mean_fg_dice, self.current_epoch)" in source
+
+
+def test_planners_still_measure_memory_as_our_networks_do() -> None:
+    source = inspect.getsource(ExperimentPlanner)
+    assert "self.static_estimate_VRAM_usage(patch_size" in source, "the estimate is no longer asked of the planner"
+    assert "net.compute_conv_feature_map_size(patch_size)" in source
+    for name in ("UNet_reference_val_3d", "UNet_reference_val_2d", "UNet_reference_val_corresp_GB"):
+        assert f"self.{name} =" in source, f"nnU-Net's planner no longer has {name}, which plans with our networks set."
 
 
 def test_the_losses_still_have_the_switches_that_we_set() -> None:
