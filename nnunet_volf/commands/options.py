@@ -166,5 +166,5 @@ def add_resolution_mode(parser: argparse.ArgumentParser) -> None:
         "--resolution-mode",
         type=int,
         choices=(0, 1, 2),
-        help="of the published PCT-Net: for isotropic, mildly or strongly anisotropic images [the one that was trained]",
+        help="of the published PCT-Net: for isotropic, mildly or strongly anisotropic images [the trained one]",
     )
