@@ -8,15 +8,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-Make = Callable[[int], nn.Module]
-
 
 @dataclass(frozen=True)
 class Layers:
     """Which layers a network is made of: a convolution class, and how to make the others for a number of features."""
 
     conv: Callable[..., nn.Module]
-    norm: Make
+    norm: Callable[[int], nn.Module]
     nonlin: Callable[[], nn.Module]
 
     def activation(self, features: int) -> nn.Sequential:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.stem = stem
         self.stages = nn.ModuleList(stages)
-        self.total_stride = tuple(_product(steps) for steps in zip(*strides, strict=True))
+        self.total_stride = tuple(prod(steps) for steps in zip(*strides, strict=True))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the features of every resolution, the finest first."""
@@ -136,13 +137,6 @@ def check_topology(
             raise SettingsError(f"{name}: the plan has n_stages = {n_stages} and {len(values)} {what}: {values}.")
     if any(step != 1 for step in strides[0]):
         raise SettingsError(f"{name} works at the full resolution first, and the plan's first stride is {strides[0]}.")
-
-
-def _product(steps: Iterable[int]) -> int:
-    total = 1
-    for step in steps:
-        total *= int(step)
-    return total
 
 
 def _times(sides: Iterable[int]) -> str:
