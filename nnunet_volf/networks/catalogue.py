@@ -13,9 +13,6 @@ from typing import Any
 
 from nnunet_volf.errors import SettingsError
 
-# Stages before this one have convolutions only; from here on PCT-Net looks with windows of attention, too.
-_FIRST_ATTENTION = 2
-
 
 @dataclass(frozen=True)
 class Network:
@@ -91,6 +88,11 @@ def features_of(network: Network, n_stages: int) -> list[int]:
     return [*network.widths[:n_stages], *[network.widths[-1]] * (n_stages - len(network.widths))]
 
 
+def first_with_attention(n_stages: int) -> int:
+    """Return the stage from which on PCT-Net attends; the finest two stages have too many voxels for it."""
+    return min(2, n_stages - 1)
+
+
 def network_of(architecture: Mapping[str, Any]) -> Network | None:
     """Return which of these networks a plan's "architecture" entry describes, if it is one of them."""
     path = architecture["network_class_name"]
@@ -137,7 +139,7 @@ def describe_network(architecture: Mapping[str, Any]) -> str:
     text = f"{title}, {len(features)} stages, {features[0]} to {max(features)} features"
     if network is None or not network.attention:
         return text
-    attending = len(features) - min(_FIRST_ATTENTION, len(features) - 1)
+    attending = len(features) - first_with_attention(len(features))
     return f"{text}, attention in the {attending} coarsest" if attending > 1 else f"{text}, attention in the coarsest"
 
 

@@ -9,7 +9,7 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 
 from nnunet_volf.networks.layers import Layers
-from nnunet_volf.networks.u_shape import Decoder, DecoderStage, Encoder, EncoderStage, UShape, check_topology
+from nnunet_volf.networks.u_shape import Topology, UShape
 
 # Stages 0 and 1 have too few features to leave some out.
 _FIRST_WITH_DROPOUT = 2
@@ -48,10 +48,9 @@ class FMUNet(UShape):
         deep_supervision: bool = False,
     ) -> None:
         """Build the network; `reference` upsamples and drops values as the published weights were trained to."""
-        super().__init__()
-        self.input_channels = input_channels
-        check_topology("FMUNet", n_stages, features_per_stage, kernel_sizes, strides)
         features, kernels = features_per_stage, kernel_sizes
+        topology = Topology(input_channels, num_classes, features, kernels, strides)
+        topology.check("FMUNet", n_stages)
         flat = not issubclass(conv_op, nn.Conv3d)
         norm_op = nn.InstanceNorm2d if flat else nn.InstanceNorm3d
         layers = Layers(conv_op, lambda n: norm_op(n, affine=True), lambda: nn.LeakyReLU(inplace=True))
@@ -64,27 +63,15 @@ class FMUNet(UShape):
             drops = [dropout_op(rate) if rate else None for _ in range(n_conv_per_stage)]
             return ResidualUnits([layers.unit(n, n, kernel, dropout=drop) for drop in drops])
 
-        def down(level: int) -> nn.Module | None:
-            if level == 0:
-                return None
+        def down(level: int) -> nn.Module:
             return layers.unit(features[level - 1], features[level], kernels[level - 1], strides[level])
 
-        def decoder_stage(level: int) -> DecoderStage:
-            n = features[level]
-            up = layers.unit(features[level + 1], n, [1] * len(kernels[level]))
-            up.add_module("upsample", _upsample(strides[level + 1], align_corners=reference))
-            return DecoderStage(up, layers.unit(2 * n, n, kernels[level]), block(level), layers.activation(n))
+        def up(level: int) -> nn.Module:
+            unit = layers.unit(features[level + 1], features[level], [1] * len(kernels[level]))
+            unit.add_module("upsample", _upsample(strides[level + 1], align_corners=reference))
+            return unit
 
-        levels = range(n_stages)
-        upwards = levels[-2::-1]
-        stem = layers.plain(input_channels, features[0], kernels[0])
-        self.encoder = Encoder(stem, [EncoderStage(down(level), block(level)) for level in levels], strides)
-        self.decoder = Decoder(
-            [decoder_stage(level) for level in upwards],
-            [layers.plain(features[level], num_classes, kernels[level]) for level in upwards],
-            deep_supervision,
-            bottleneck=block(n_stages - 1),
-        )
+        super().__init__(topology, layers, block, down, up, kernels, deep_supervision, bottleneck=True)
 
     @staticmethod
     def initialize(module: nn.Module) -> None:

@@ -13,12 +13,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from nnunet_volf.errors import SettingsError
+from nnunet_volf.networks.catalogue import first_with_attention
 from nnunet_volf.networks.layers import Layers
-from nnunet_volf.networks.u_shape import Decoder, DecoderStage, Encoder, EncoderStage, UShape, check_topology
+from nnunet_volf.networks.u_shape import Topology, UShape
 from nnunet_volf.networks.window_attention import TransformerBlock, WindowAttention
 
 _HEAD_FEATURES = 32  # of one head of attention: 4, 8 and 16 heads at the published widths
-_FIRST_WITH_ATTENTION = 2
+
+
+def heads_for(features: int) -> int:
+    """Return how many heads of attention so many features have."""
+    return max(1, features // _HEAD_FEATURES)
 
 
 class ConvBlock(nn.Module):
@@ -52,7 +57,7 @@ class ParallelBlock(ConvBlock):
     ) -> None:
         """Take what both paths need."""
         super().__init__(layers, features, kernel, dropout)
-        heads = max(1, features // _HEAD_FEATURES)
+        heads = heads_for(features)
         if features % heads:
             raise SettingsError(
                 f"PCT-Net splits the features of a stage with attention among heads of about {_HEAD_FEATURES}; "
@@ -99,41 +104,28 @@ class PCTNet(UShape):
         deep_supervision: bool = False,
     ) -> None:
         """Build the network; `reference` pads and shifts windows as the published weights were trained to."""
-        super().__init__()
-        self.input_channels = input_channels
         if not issubclass(conv_op, nn.Conv3d):
             raise SettingsError(
                 f"PCT-Net has 3D windows, and the plan asks for {conv_op.__name__}. Choose a 3D configuration, or "
                 "FMUNet, which has a 2D form."
             )
-        check_topology("PCT-Net", n_stages, features_per_stage, kernel_sizes, strides)
         features, kernels = features_per_stage, kernel_sizes
+        topology = Topology(input_channels, num_classes, features, kernels, strides)
+        topology.check("PCT-Net", n_stages)
         layers = Layers(conv_op, lambda n: norm_op(n, **(norm_op_kwargs or {})), nn.PReLU)
-        first_with_attention = min(_FIRST_WITH_ATTENTION, n_stages - 1)
 
         def block(level: int) -> ConvBlock:
-            if level < first_with_attention:
+            if level < first_with_attention(n_stages):
                 return ConvBlock(layers, features[level], kernels[level])
             return ParallelBlock(layers, features[level], kernels[level], window_size, dropout, drop_path, reference)
 
-        def down(level: int) -> nn.Module | None:
-            if level == 0:
-                return None
+        def down(level: int) -> nn.Module:
             unit = layers.unit(features[level - 1], features[level], kernels[level])
             return nn.Sequential(OrderedDict(pool=nn.MaxPool3d(tuple(strides[level])), **dict(unit.named_children())))
 
-        def decoder_stage(level: int) -> DecoderStage:
-            n, below = features[level], features[level + 1]
+        def up(level: int) -> nn.Module:
+            below = features[level + 1]
             stride: Any = tuple(strides[level + 1])
-            up = layers.before(nn.ConvTranspose3d(below, n, stride, stride), below)
-            return DecoderStage(up, layers.unit(2 * n, n, kernels[level]), block(level), layers.activation(n))
+            return layers.before(nn.ConvTranspose3d(below, features[level], stride, stride), below)
 
-        levels = range(n_stages)
-        upwards = levels[-2::-1]
-        stem = layers.plain(input_channels, features[0], kernels[0])
-        self.encoder = Encoder(stem, [EncoderStage(down(level), block(level)) for level in levels], strides)
-        self.decoder = Decoder(
-            [decoder_stage(level) for level in upwards],
-            [layers.plain(features[level], num_classes, (1, 1, 1)) for level in upwards],
-            deep_supervision,
-        )
+        super().__init__(topology, layers, block, down, up, [(1, 1, 1)] * n_stages, deep_supervision)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_volf.errors import SettingsError
+from nnunet_volf.networks.layers import Layers
 from nnunet_volf.networks.memory import kept_values
 
 
@@ -95,17 +97,72 @@ class Decoder(nn.Module):
         return outputs[::-1] if self.deep_supervision else outputs[0]
 
 
+@dataclass(frozen=True)
+class Topology:
+    """What nnU-Net plans: how often a network halves its patch, along which axes, with which kernels, how wide."""
+
+    inputs: int
+    outputs: int
+    features: Sequence[int]
+    kernels: Sequence[Sequence[int]]
+    strides: Sequence[Sequence[int]]  # into each stage
+
+    def check(self, name: str, n_stages: int) -> None:
+        """Refuse a plan that does not describe a U."""
+        if n_stages < 2:
+            raise SettingsError(f"{name} needs two stages or more, and the plan has n_stages = {n_stages}.")
+        given = {"features_per_stage": self.features, "kernel_sizes": self.kernels, "strides": self.strides}
+        for what, values in given.items():
+            if len(values) != n_stages:
+                raise SettingsError(f"{name}: the plan has n_stages = {n_stages} and {len(values)} {what}: {values}.")
+        if any(step != 1 for step in self.strides[0]):
+            raise SettingsError(
+                f"{name} works at the full resolution first, and the plan's first stride is {self.strides[0]}."
+            )
+
+
 class UShape(nn.Module):
-    """A network of an encoder and a decoder."""
+    """A network of an encoder and a decoder, of blocks at each level and ways between the levels."""
 
     # Where nnU-Net's import of pretrained weights looks for the encoder and the layer that sees the image.
     key_to_encoder = "encoder.stages"
     key_to_stem = "encoder.stem"
     keys_to_in_proj = ("encoder.stem",)
 
-    input_channels: int
-    encoder: Encoder
-    decoder: Decoder
+    def __init__(
+        self,
+        topology: Topology,
+        layers: Layers,
+        block: Callable[[int], nn.Module],
+        down: Callable[[int], nn.Module],
+        up: Callable[[int], nn.Module],
+        head_kernels: Sequence[Sequence[int]],
+        deep_supervision: bool,
+        bottleneck: bool = False,
+    ) -> None:
+        """Build the network from what makes the block of a level, and the ways to a level from above and from below.
+
+        With `bottleneck` the decoder begins with a block of its own at the deepest level.
+        """
+        super().__init__()
+        self.input_channels = topology.inputs
+        features, kernels = topology.features, topology.kernels
+        levels = range(len(features))
+        upwards = levels[-2::-1]
+
+        def decoder_stage(level: int) -> DecoderStage:
+            n = features[level]
+            return DecoderStage(up(level), layers.unit(2 * n, n, kernels[level]), block(level), layers.activation(n))
+
+        stem = layers.plain(topology.inputs, features[0], kernels[0])
+        stages = [EncoderStage(down(level) if level else None, block(level)) for level in levels]
+        self.encoder = Encoder(stem, stages, topology.strides)
+        self.decoder = Decoder(
+            [decoder_stage(level) for level in upwards],
+            [layers.plain(features[level], topology.outputs, head_kernels[level]) for level in upwards],
+            deep_supervision,
+            block(levels[-1]) if bottleneck else None,
+        )
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment a batch of patches."""
@@ -120,23 +177,6 @@ class UShape(nn.Module):
         (other activations, tokens), so half of what is kept is the number that stands for the same memory.
         """
         return kept_values(self, (1, self.input_channels, *input_size)) // 2
-
-
-def check_topology(
-    name: str,
-    n_stages: int,
-    features: Sequence[int],
-    kernels: Sequence[Sequence[int]],
-    strides: Sequence[Sequence[int]],
-) -> None:
-    """Refuse a plan that does not describe a U."""
-    if n_stages < 2:
-        raise SettingsError(f"{name} needs two stages or more, and the plan has n_stages = {n_stages}.")
-    for what, values in (("features_per_stage", features), ("kernel_sizes", kernels), ("strides", strides)):
-        if len(values) != n_stages:
-            raise SettingsError(f"{name}: the plan has n_stages = {n_stages} and {len(values)} {what}: {values}.")
-    if any(step != 1 for step in strides[0]):
-        raise SettingsError(f"{name} works at the full resolution first, and the plan's first stride is {strides[0]}.")
 
 
 def _times(sides: Iterable[int]) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nnunet_volf.errors import WeightsError
+from nnunet_volf.networks.pct_net import heads_for
 from nnunet_volf.weights.bias_tables import rows_of, rows_of_mis_fm, widened, window_of
 from nnunet_volf.weights.dialects.misfm_names import KERNELS, STRIDES, Converted, Published
 from nnunet_volf.weights.pretrained import Architecture
@@ -23,7 +24,6 @@ MARKS = ("pyramid_ct.convtrans_e2.conv.conv_conv.0.weight", "pyramid_ct.up3.up.2
 _USUAL_MODE = 1
 
 _TABLE, _INDEX = "relative_position_bias_table", "relative_position_index"
-_HEAD_FEATURES = 32  # of one head of attention, in their network and in ours
 _ATTENTION = {"e2": "encoder.stages.2", "e3": "encoder.stages.3", "e4": "encoder.stages.4",
               "d3": "decoder.stages.0", "d2": "decoder.stages.1"}  # fmt: skip
 
@@ -133,10 +133,10 @@ def _bias_tables(file: Published, features: list[int]) -> tuple[dict[str, Tensor
             continue
         width = features[_level(ours)]
         window = window_of(table)
-        if window is None or table.shape[1] != max(1, width // _HEAD_FEATURES):
+        if window is None or table.shape[1] != heads_for(width):
             raise WeightsError(
                 f"{file.path}: {theirs}.{_TABLE} has the shape {tuple(table.shape)}. For {width} features it has "
-                f"{max(1, width // _HEAD_FEATURES)} columns, one for each head, and (2 w - 1)^3 rows for windows of w."
+                f"{heads_for(width)} columns, one for each head, and (2 w - 1)^3 rows for windows of w."
             )
         found[f"{ours}.bias_table"] = table[_rows(file, theirs, window)], window
     if not found:
