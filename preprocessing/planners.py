@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_volf.environment import variable
 from nnunet_volf.errors import SettingsError
 from nnunet_volf.files import write_json
 from nnunet_volf.networks.catalogue import Network, architecture_entry, plans_name_with
@@ -126,7 +127,7 @@ def _data_identifier(planner: Any, usual: str, configuration: str) -> str:
     own = f"{planner.plans_identifier}_{configuration}"
     if planner.overwrite_target_spacing is not None:
         return own
-    plain = type(planner).__mro__[1].__name__ == DEFAULT_PLANNER
+    plain = type(planner).__name__ == DEFAULT_PLANNER  # which it has from its base
     return f"nnUNetPlans_{configuration}" if plain and configuration in ("2d", "3d_fullres") else usual
 
 
@@ -150,33 +151,17 @@ def _feature_map_size(entry: Mapping[str, Any], patch_size: Sequence[int], input
 @contextlib.contextmanager
 def _elsewhere(dataset: str, fingerprint: Mapping[str, Any]) -> Iterator[None]:
     """Let a planner write its files into a folder that is then removed: what there is must be compared first."""
-    name = "nnUNet_preprocessed"
-    before = os.environ.get(name)
     with tempfile.TemporaryDirectory() as folder:
-        os.environ[name] = folder
-        try:
-            (Path(folder) / dataset).mkdir()
-            write_json(Path(folder) / dataset / "dataset_fingerprint.json", fingerprint)
+        (Path(folder) / dataset).mkdir()
+        write_json(Path(folder) / dataset / "dataset_fingerprint.json", fingerprint)
+        with variable("nnUNet_preprocessed", folder):
             yield
-        finally:
-            if before is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = before
 
 
-@contextlib.contextmanager
-def _some_threads() -> Iterator[None]:
+def _some_threads() -> contextlib.AbstractContextManager[None]:
     """Let nnU-Net's planner set torch's threads to the number of loader workers, which may be 0 for training."""
     name = "nnUNet_n_proc_DA"
-    before = os.environ.get(name)
-    if before == "0":
-        os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ[name] = before
+    return variable(name, "1") if os.environ.get(name) == "0" else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

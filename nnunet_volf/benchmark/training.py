@@ -28,6 +28,7 @@ from nnunet_volf.benchmark.folder import EXPERIMENT, RESULT, predictions_folder,
 from nnunet_volf.benchmark.prediction import Scoring, segment_and_score
 from nnunet_volf.benchmark.results import Outcome, Run
 from nnunet_volf.benchmark.subsets import subset
+from nnunet_volf.environment import variable
 from nnunet_volf.files import read_json, write_json
 from nnunet_volf.finetune_settings import FineTuneSettings
 from nnunet_volf.plans import planned_dataset, with_settings
@@ -140,10 +141,8 @@ def _own_results(folder: Path) -> Iterator[None]:
     """Let nnU-Net keep what it writes during a training apart from all others, and throw it away at the end."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    before = os.environ.get("nnUNet_results")
-    os.environ["nnUNet_results"] = str(folder)
     try:
-        yield
+        with variable("nnUNet_results", str(folder)):
+            yield
     finally:
-        os.environ.pop("nnUNet_results") if before is None else os.environ.update(nnUNet_results=before)
         shutil.rmtree(folder, ignore_errors=True)
