@@ -55,6 +55,11 @@ def plan_with_network_command(dataset: int | str, network: Network) -> str:
     return f"nnunet-volf plan -d {dataset} --architecture {network.name}"
 
 
+def plan_with_weights_command(weights: Path, dataset: int | str, plans_name: str, configuration: str) -> str:
+    """Return the command that gives a dataset plans with the network of a file of weights."""
+    return f"nnunet-volf weights plan {shlex.quote(str(weights))} -d {dataset} -p {plans_name} -c {configuration}"
+
+
 def check_command(weights: Path, plans: Mapping[str, Any], configuration: str | None) -> str:
     """Return the command that compares weights with the dataset that their plans are for, where they say which."""
     file, target = shlex.quote(str(weights)), plans.get(TARGET_KEY, plans) or {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,8 +140,7 @@ def adapt_command(path: Path, task: Task, matched: Match) -> str:
 
 def plan_command(path: Path, task: Task) -> str:
     """Return the command that gives a task's dataset plans with the network of a file."""
-    number, plans, configuration = _options(task)
-    return f"nnunet-volf weights plan {shlex.quote(str(path))} -d {number} -p {plans} -c {configuration}"
+    return next_commands.plan_with_weights_command(path, *_options(task))
 
 
 def pretrain_command(task: Task) -> str:

@@ -28,14 +28,13 @@ class Dialect:
     name: str
     recognises: Callable[[Any], bool]
     read: Callable[[Opened], Pretrained]
+    read_mode: Callable[[Opened, int], Pretrained] | None = None  # of a kind that holds several resolution modes
 
-
-_MISFM = Dialect(misfm.KIND, misfm.recognises, misfm.read)
 
 DIALECTS = (
     Dialect("nnunet-volf", nnunet.recognises_ours, nnunet.read),
     Dialect("nnssl", nnssl.recognises, nnssl.read),
-    _MISFM,
+    Dialect(misfm.KIND, misfm.recognises, misfm.read, misfm.read),
     Dialect("nnU-Net", nnunet.recognises, nnunet.read),
     Dialect("state dict", state_dict.recognises, state_dict.read),
 )
@@ -50,28 +49,24 @@ def read_opened(opened: Opened, resolution_mode: int | None = None) -> Pretraine
     """Say what the content of a file is; a published file of PCT-Net holds several resolution modes."""
     for dialect in DIALECTS:
         if dialect.recognises(opened.content):
-            if resolution_mode is not None:
-                dialect = _in_mode(dialect, opened, resolution_mode)
-            pretrained = _with_known_network(_read(dialect, opened))
+            pretrained = _with_known_network(_read(dialect, opened, resolution_mode))
             notes = (*_opening_notes(opened), *pretrained.notes)
             return replace(pretrained, stored=_stored(opened.content), notes=notes)
     raise WeightsError(f"{opened.path} holds no weights that are known here. It holds {outline(opened.content)}.")
 
 
-def _in_mode(dialect: Dialect, opened: Opened, resolution_mode: int) -> Dialect:
-    if dialect is not _MISFM:
-        raise WeightsError(
-            f"--resolution-mode is for the published files of PCT-Net, which hold three. {opened.path} is of another "
-            f"kind ({dialect.name}) and holds one network. Leave the option out."
-        )
-    return replace(dialect, read=lambda opened: misfm.read(opened, resolution_mode))
-
-
-def _read(dialect: Dialect, opened: Opened) -> Pretrained:
+def _read(dialect: Dialect, opened: Opened, resolution_mode: int | None) -> Pretrained:
     try:
-        return dialect.read(opened)
+        if resolution_mode is None:
+            return dialect.read(opened)
+        if dialect.read_mode is not None:
+            return dialect.read_mode(opened, resolution_mode)
     except RecursionError as error:
         raise WeightsError(f"{opened.path} describes itself by data that holds itself. Do not use it.") from error
+    raise WeightsError(
+        f"--resolution-mode is for the published files of PCT-Net, which hold three. {opened.path} is of another "
+        f"kind ({dialect.name}) and holds one network. Leave the option out."
+    )
 
 
 def _with_known_network(pretrained: Pretrained) -> Pretrained:
