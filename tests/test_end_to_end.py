@@ -14,9 +14,11 @@ from conftest import NnUNetFolders
 from training import (
     DATASET,
     TRAINER,
+    assert_all_but_heads_carried,
     change_plans,
     make_trainer,
     run_nnunet,
+    short_stock_trainer,
     weights_of,
     with_settings,
 )
@@ -37,19 +39,6 @@ def train(plans: str, **options: Any) -> Any:
     trainer.run_training()
     trainer.perform_actual_validation()
     return trainer
-
-
-def short_stock_trainer(folder: Path) -> Path:
-    """Write nnU-Net's own trainer with two steps in place of 250,000, as a user's trainer folder."""
-    folder.mkdir()
-    (folder / "nnUNetTrainerShort.py").write_text(
-        "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n\n\n"
-        "class nnUNetTrainerShort(nnUNetTrainer):\n"
-        "    def initialize(self):\n"
-        "        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 2, 1\n"
-        "        super().initialize()\n"
-    )
-    return folder
 
 
 @pytest.mark.timeout(900)  # three commands, each of which loads nnU-Net and starts workers
@@ -96,10 +85,7 @@ def test_all_weights_but_the_heads_reach_stock_nnunet(phantoms: NnUNetFolders) -
     stock.initialize()
     load_pretrained_weights(stock.network, str(checkpoint))
 
-    pretrained, loaded = weights_of(checkpoint), stock.network.state_dict()
-    for name, value in loaded.items():
-        carried = value.shape == pretrained[name].shape and torch.equal(value, pretrained[name])
-        assert carried == (".seg_layers." not in name), name
+    assert_all_but_heads_carried(weights_of(checkpoint), stock.network.state_dict())
 
 
 def test_the_pretrained_network_itself_predicts_fusion_classes(phantoms: NnUNetFolders) -> None:

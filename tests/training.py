@@ -115,28 +115,33 @@ def weights_of(path: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def idle_trainer(folder: Path) -> Path:
-    """Write nnU-Net's own trainer with two steps that change nothing: what it saves is what it began with."""
+def short_stock_trainer(folder: Path, name: str = "nnUNetTrainerShort", *more: str) -> Path:
+    """Write nnU-Net's own trainer with two steps in place of 250,000, and `more` statements, as a user's folder."""
+    short = "self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 2, 1"
+    body = "".join(f"        {line}\n" for line in (short, *more, "super().initialize()"))
     folder.mkdir()
-    (folder / "nnUNetTrainerIdle.py").write_text(
+    (folder / f"{name}.py").write_text(
         "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n\n\n"
-        "class nnUNetTrainerIdle(nnUNetTrainer):\n"
+        f"class {name}(nnUNetTrainer):\n"
         "    def initialize(self):\n"
-        "        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 2, 1\n"
-        "        self.initial_lr = 0\n"
-        "        super().initialize()\n"
+        f"{body}"
     )
     return folder
 
 
 def with_idle_trainer(folder: Path) -> str:
-    """Return nnU-Net's folders of trainers with the idle one among them."""
-    return os.pathsep.join((str(idle_trainer(folder)), os.environ.get("nnUNet_extTrainer", "")))
+    """Return nnU-Net's folders of trainers, one among them whose steps change nothing: it saves what it began with."""
+    idle = short_stock_trainer(folder, "nnUNetTrainerIdle", "self.initial_lr = 0")
+    return os.pathsep.join((str(idle), os.environ.get("nnUNet_extTrainer", "")))
 
 
 def assert_all_but_heads_are_equal(pretrained: dict[str, torch.Tensor], stock: Path) -> None:
     fine_tuned = torch.load(stock, weights_only=False)["network_weights"]  # nnU-Net's own hold numpy's numbers
-    assert pretrained.keys() == fine_tuned.keys()
-    for name, value in fine_tuned.items():
+    assert_all_but_heads_carried(pretrained, fine_tuned)
+
+
+def assert_all_but_heads_carried(pretrained: dict[str, torch.Tensor], loaded: dict[str, torch.Tensor]) -> None:
+    assert pretrained.keys() == loaded.keys()
+    for name, value in loaded.items():
         carried = value.shape == pretrained[name].shape and torch.equal(value, pretrained[name])
         assert carried == (".seg_layers." not in name), name
