@@ -20,9 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nnunet_volf.rendering import Body, Look, Part, Vector, Wave, render
+from nnunet_volf.rendering import Body, Look, Part, Vector, as_vector, draw_wave, render
 
 __all__ = ["MOST_ORGANS", "Body", "class_names", "draw_body", "render"]
 
@@ -88,8 +87,8 @@ def draw_body(rng: np.random.Generator, organs: int = 4) -> Body:
     up = rng.normal(0, 1.5)
     return Body(
         parts=tuple(_scaled(part, size, up) for part in parts),
-        displacement=tuple(_draw_wave(rng, (20.0, 50.0), 0.5, components=3) for _ in range(8)),
-        bias=tuple(_draw_wave(rng, (50.0, 120.0), 0.15, components=1) for _ in range(3)),
+        displacement=tuple(draw_wave(rng, (20.0, 50.0), 0.5, components=3) for _ in range(8)),
+        bias=tuple(draw_wave(rng, (50.0, 120.0), 0.15, components=1) for _ in range(3)),
         noise=float(rng.uniform(0.015, 0.04)),
         gain=float(rng.uniform(200, 1200)),
         seed=int(rng.integers(2**31)),
@@ -138,9 +137,9 @@ def _draw_organs(rng: np.random.Generator, organs: int) -> list[Part]:
             Part(
                 organ.name,
                 looks.setdefault(organ.look, look),
-                _vector(np.array(organ.centre) + rng.normal(0, 0.8, size=3)),
-                _vector(np.array(organ.radii) * rng.uniform(0.85, 1.15, size=3)),
-                _vector(angles),
+                as_vector(np.array(organ.centre) + rng.normal(0, 0.8, size=3)),
+                as_vector(np.array(organ.radii) * rng.uniform(0.85, 1.15, size=3)),
+                as_vector(angles),
                 organ.bend,
                 label if label <= organs else 0,
             )
@@ -157,23 +156,11 @@ def _draw_lumps(rng: np.random.Generator, looks: Sequence[Look]) -> list[Part]:
         centre = (rng.uniform(-20, 14), -1.0 + 7.5 * far * math.sin(angle), 12 * far * math.cos(angle))
         look = bowel if number < 9 else looks[int(rng.integers(len(looks)))]
         radii = rng.uniform(1.5, 3.2, size=3)
-        parts.append(Part("lump", look, centre, _vector(radii), _vector(rng.uniform(0, math.pi, size=3))))
+        parts.append(Part("lump", look, centre, as_vector(radii), as_vector(rng.uniform(0, math.pi, size=3))))
     return parts
-
-
-def _draw_wave(rng: np.random.Generator, lengths: tuple[float, float], amplitude: float, components: int) -> Wave:
-    direction = rng.normal(size=3)
-    frequency = direction * (2 * math.pi / rng.uniform(*lengths) / np.linalg.norm(direction))
-    amplitudes = tuple(float(value) for value in rng.normal(0, amplitude, size=components))
-    return Wave(_vector(frequency), rng.uniform(0, 2 * math.pi), amplitudes)
 
 
 def _scaled(part: Part, size: float, up: float) -> Part:
     z, y, x = (size * value for value in part.centre)
-    radii, bend = (_vector(size * np.array(values)) for values in (part.radii, part.bend))
+    radii, bend = (as_vector(size * np.array(values)) for values in (part.radii, part.bend))
     return replace(part, centre=(z + up, y, x), radii=radii, bend=bend)
-
-
-def _vector(values: NDArray[np.float64]) -> Vector:
-    z, y, x = (float(value) for value in values)
-    return z, y, x

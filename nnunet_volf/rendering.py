@@ -60,6 +60,20 @@ class Body:
     seed: int  # of the texture and the noise of single voxels
 
 
+def draw_wave(rng: np.random.Generator, lengths: tuple[float, float], amplitude: float, components: int) -> Wave:
+    """Draw a wave in any direction, with a length in mm from this range and normally distributed amplitudes."""
+    direction = rng.normal(size=3)
+    frequency = direction * (2 * math.pi / rng.uniform(*lengths) / np.linalg.norm(direction))
+    amplitudes = tuple(float(value) for value in rng.normal(0, amplitude, size=components))
+    return Wave(as_vector(frequency), rng.uniform(0, 2 * math.pi), amplitudes)
+
+
+def as_vector(values: NDArray[np.float64]) -> Vector:
+    """Return three numbers as plain values, which descriptions are made of."""
+    z, y, x = (float(value) for value in values)
+    return z, y, x
+
+
 def render(body: Body, shape: Sequence[int], spacing: Sequence[float]) -> tuple[Field, NDArray[np.uint8]]:
     """Return a scan (*shape) of the middle of a body, and its labels.
 

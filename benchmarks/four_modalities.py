@@ -1,0 +1,108 @@
+"""Write a task of made-up heads in four sequences, to compare pretext tasks on: a labelled dataset and an unlabelled pool.
+
+The dataset goes to nnUNet_raw, with as many training cases as `nnunet-volf benchmark` is to draw from and test on; the split
+that says which are which goes to nnUNet_preprocessed. The pool is a folder of NIfTI files, four to a head, as scanners
+leave them. The same seed writes the same files, and no head is in both.
+
+    python benchmarks/four_modalities.py [--training 20 --test 30] [--pool 100] [--seed 0] [--folder heads]
+    nnUNetv2_plan_and_preprocess -d 31 -c 3d_fullres
+    nnunet-volf pretrain heads --for 31
+    nnunet-volf benchmark 31 --pretrained checkpoint_final.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+from numpy.typing import NDArray
+
+from nnunet_volf.heads import CLASSES, SEQUENCES, draw_head, render_head
+
+SHAPE, SPACING = (40, 48, 44), (1.0, 1.0, 1.0)
+_LABELLED, _POOL = 0, 1
+
+
+def main() -> None:
+    """Write both, and say what to do with them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="Dataset031_FourModalities")
+    parser.add_argument("--training", type=int, default=20, help="labelled cases that are not tested on")
+    parser.add_argument(
+        "--test", type=int, default=30, help="labelled cases to test on: the validation cases of fold 0"
+    )
+    parser.add_argument("--pool", type=int, default=100, help="heads without labels")
+    parser.add_argument("--folder", type=Path, default=Path("heads"), help="where these go")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    raw, preprocessed = (Path(os.environ[name]) / arguments.dataset for name in ("nnUNet_raw", "nnUNet_preprocessed"))
+    write_labelled(raw, arguments.training + arguments.test, arguments.seed)
+    write_split(preprocessed / "splits_final.json", arguments.training, arguments.test)
+    write_pool(arguments.folder, arguments.pool, arguments.seed)
+    print(f"{raw}: {arguments.training} training cases, {arguments.test} to test on")
+    print(f"{arguments.folder}: {arguments.pool} heads without labels")
+    number = int(arguments.dataset[len("Dataset") : len("Dataset") + 3])
+    print(f"\nnext: nnUNetv2_plan_and_preprocess -d {number} -c 3d_fullres")
+    print(f"then: nnunet-volf pretrain {arguments.folder} --for {number}")
+
+
+def write_labelled(folder: Path, cases: int, seed: int) -> None:
+    """Write a raw nnU-Net dataset."""
+    (folder / "labelsTr").mkdir(parents=True, exist_ok=True)
+    for number in range(cases):
+        images, labels = head(seed, _LABELLED, number)
+        write_images(folder / "imagesTr", case_name(number), images)
+        write(folder / "labelsTr" / f"{case_name(number)}.nii.gz", labels)
+    description = {
+        "channel_names": {str(channel): name for channel, name in enumerate(SEQUENCES)},
+        "labels": CLASSES,
+        "numTraining": cases,
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(description, indent=4), encoding="utf-8")
+
+
+def write_split(path: Path, training: int, test: int) -> None:
+    """Write nnU-Net's file of splits, with one fold."""
+    names = [case_name(number) for number in range(training + test)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([{"train": names[:training], "val": names[training:]}], indent=4), encoding="utf-8")
+
+
+def write_pool(folder: Path, heads: int, seed: int) -> None:
+    """Write images only."""
+    for number in range(heads):
+        images, _ = head(seed, _POOL, number)
+        write_images(folder, f"pool_{number:04d}", images)
+
+
+def head(seed: int, part: int, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return the images and labels of one head; each has random numbers of its own."""
+    return render_head(draw_head(np.random.default_rng([seed, part, number])), SHAPE, SPACING)
+
+
+def case_name(number: int) -> str:
+    """Return the name of a labelled case."""
+    return f"head_{number:04d}"
+
+
+def write_images(folder: Path, name: str, images: NDArray[np.float32]) -> None:
+    """Write a file for each sequence, named as nnU-Net names channels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for channel, image in enumerate(images):
+        write(folder / f"{name}_{channel:04d}.nii.gz", np.round(image).astype(np.int16))
+
+
+def write(path: Path, volume: NDArray[np.int16] | NDArray[np.uint8]) -> None:
+    """Write one volume."""
+    image = SimpleITK.GetImageFromArray(volume)
+    image.SetSpacing(SPACING[::-1])
+    SimpleITK.WriteImage(image, str(path))
+
+
+if __name__ == "__main__":
+    main()
