@@ -1,8 +1,8 @@
-"""Write a task of made-up heads in four sequences, to compare pretext tasks on: a labelled dataset and an unlabelled pool.
+"""Write a task of made-up heads in four sequences, to compare pretext tasks on: a labelled dataset and a pool without.
 
-The dataset goes to nnUNet_raw, with as many training cases as `nnunet-volf benchmark` is to draw from and test on; the split
-that says which are which goes to nnUNet_preprocessed. The pool is a folder of NIfTI files, four to a head, as scanners
-leave them. The same seed writes the same files, and no head is in both.
+The dataset goes to nnUNet_raw; the split, which says which cases `nnunet-volf benchmark` draws from and which it tests
+on, goes to nnUNet_preprocessed. The pool is a folder of NIfTI files, four to a head. The same seed writes the same
+files, and no head is in both.
 
     python benchmarks/four_modalities.py [--training 20 --test 30] [--pool 100] [--seed 0] [--folder heads]
     nnUNetv2_plan_and_preprocess -d 31 -c 3d_fullres

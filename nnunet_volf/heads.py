@@ -1,8 +1,9 @@
 """A made-up head with a tumour in it, as four sequences of a scanner show it: one alone does not tell its three parts.
 
-`draw_head` draws everything that is random and returns one `Body` for each sequence: the same anatomy with looks, noise
-and bias field of its own; `render_head` makes their images and the labels. Lengths are in mm, and the head is about 40 mm
-wide, so that 44 voxels of 1 mm show all of it. Axes are those of an array: z upwards, y to the back, x to the left.
+`draw_head` draws everything that is random and returns one `Body` for each sequence: the same anatomy with looks,
+noise and bias field of its own; `render_head` makes their images and the labels. Lengths are in mm, and the head is
+about 40 mm wide, so that 44 voxels of 1 mm show all of it. Axes are those of an array: z upwards, y to the back, x to
+the left.
 
     images, labels = render_head(draw_head(np.random.default_rng(0)), (40, 48, 44), (1.0, 1.0, 1.0))
 
@@ -129,7 +130,7 @@ def _draw_tumours(rng: np.random.Generator, brain: NDArray[np.float64]) -> list[
 
 
 def _draw_tumour(rng: np.random.Generator, brain: NDArray[np.float64]) -> list[Part]:
-    """Draw oedema of two lobes around a tumour of two, which has a core inside an enhancing rim, or only one of them."""
+    """Draw oedema of two lobes around a tumour of two, which is a core inside an enhancing rim, or only one of them."""
     size = _draw_size(rng, 3.0, 6.5)
     swelling = rng.uniform(1.2, 1.6)
     lobes = [size * rng.uniform(0.8, 1.2, size=3), size * rng.uniform(0.5, 0.8) * rng.uniform(0.8, 1.2, size=3)]
