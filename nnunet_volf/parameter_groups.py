@@ -18,6 +18,7 @@ from nnunet_volf.weights.names import canonical_name, is_head
 _WRAPPERS = re.compile(r"\b(module|_orig_mod)\.")  # distributed training and torch.compile
 _DECODER = re.compile(r"^decoder\.(?:(?:stages|transpconvs)\.(\d+)|bottleneck)\.")
 _ENCODER = re.compile(r"^encoder\.(?:stages\.(\d+)|stem)\.")
+_CONTEXT = re.compile(r"^context\.")
 
 Named = Iterable[tuple[str, nn.Parameter]]
 
@@ -56,7 +57,8 @@ def group_parameters(named: Named, settings: FineTuneSettings) -> list[Group]:
 def place_layers(names: Iterable[str]) -> dict[str, Layer]:
     """Return where each parameter sits, by its name in an nnU-Net network."""
     plain = {name: canonical_name(_WRAPPERS.sub("", name)) for name in names}
-    unknown = [name for name, one in plain.items() if not (is_head(one) or _DECODER.match(one) or _ENCODER.match(one))]
+    known = (_DECODER, _ENCODER, _CONTEXT)
+    unknown = [name for name, one in plain.items() if not (is_head(one) or any(part.match(one) for part in known))]
     if unknown:
         raise TrainingError(
             f"first and layer_decay need a network with the stages of an nnU-Net encoder and decoder; this one has "
@@ -64,18 +66,21 @@ def place_layers(names: Iterable[str]) -> dict[str, Layer]:
         )
     numbers = [_number(found) for one in plain.values() if (found := _DECODER.match(one))]
     stages, bottleneck = 1 + max(numbers), min(numbers) < 0
-    return {name: _place(one, stages, bottleneck) for name, one in plain.items()}
+    context = any(_CONTEXT.match(one) for one in plain.values())
+    return {name: _place(one, stages, bottleneck, context) for name, one in plain.items()}
 
 
-def _place(name: str, decoder_stages: int, bottleneck: bool) -> Layer:
+def _place(name: str, decoder_stages: int, bottleneck: bool, context: bool) -> Layer:
     if is_head(name):
         return Layer("heads", 0)
     if found := _DECODER.match(name):
         return Layer("decoder", decoder_stages - _number(found))  # stage 0 is the deepest
+    if _CONTEXT.match(name):  # whatever trains an encoder trains the block behind it too
+        return Layer("encoder", decoder_stages + 1 + bottleneck)
     found = _ENCODER.match(name)
     stage = _number(found) if found else -1
     # An encoder has one stage more than its decoder, and FMUNet's decoder looks at the last one's output first.
-    return Layer("encoder", 2 * decoder_stages + 1 + bottleneck - stage)
+    return Layer("encoder", 2 * decoder_stages + 1 + bottleneck + context - stage)
 
 
 def _number(found: re.Match[str]) -> int:

@@ -18,6 +18,7 @@ from nnunet_volf.environment import variable
 from nnunet_volf.errors import SettingsError
 from nnunet_volf.files import write_json
 from nnunet_volf.networks.catalogue import Network, architecture_entry, plans_name_with
+from nnunet_volf.networks.context_plans import with_context
 
 DEFAULT_PLANNER = "ExperimentPlanner"
 
@@ -27,24 +28,31 @@ _PLAIN, _PLAIN_GIGABYTES = {2: (85_000_000, 12), 3: (560_000_000, 2)}, 8
 
 @dataclass(frozen=True)
 class Planner:
-    """What plans are made by: one of nnU-Net's planners, a network of ours or None for its own, and its options."""
+    """What plans are made by: one of nnU-Net's planners, a network of ours or None for its own, and options."""
 
     name: str = DEFAULT_PLANNER
     network: Network | None = None
     spacing: Sequence[float] | None = None
     memory: float | None = None  # GB of a GPU to plan for
+    context: bool = False  # whether the network has a context block
 
     @property
     def plans_name(self) -> str:
         """Return what its plans are called if nobody says otherwise."""
         usual: str = inspect.signature(find_planner(self.name).__init__).parameters["plans_name"].default
-        return usual if self.network is None else plans_name_with(self.network, usual)
+        return plans_name_with(self.network, usual, self.context)
+
+    @property
+    def asked_for(self) -> str:
+        """Return what its plans have that nnU-Net's own have not, in words; nothing for those."""
+        title = self.network.title if self.network else ""
+        return " and ".join(filter(None, [title, "a context block" if self.context else ""]))
 
     def plan(self, dataset: str, fingerprint: Mapping[str, Any], plans_name: str) -> dict[str, Any]:
         """Return the plans of a raw dataset for its fingerprint; nothing is written."""
         planner_class = find_planner(self.name)
-        if self.network is not None:
-            planner_class = planner_with(planner_class, self.network)
+        if self.network is not None or self.context:
+            planner_class = planner_with(planner_class, self.network, self.context)
         options: dict[str, Any] = {} if self.memory is None else {"gpu_memory_target_in_gb": self.memory}
         if self.spacing is not None:
             options["overwrite_target_spacing"] = [float(step) for step in self.spacing]
@@ -55,7 +63,7 @@ class Planner:
 
     def __str__(self) -> str:
         """Say what plans are made by."""
-        return f"{self.name} with {self.network.title}" if self.network else self.name
+        return f"{self.name} with {self.asked_for}" if self.asked_for else self.name
 
 
 def find_planner(name: str) -> Any:
@@ -73,32 +81,39 @@ def find_planner(name: str) -> Any:
     return planner_class
 
 
-def planner_with(base: Any, network: Network) -> Any:
+def planner_with(base: Any, network: Network | None, context: bool) -> Any:
     """Return one of nnU-Net's planners with another network, for which it then chooses patch and batch size.
 
     The memory to plan for and the rule for batches are the base's. How many feature map values are taken to fill that
     memory is a number that nnU-Net has found for each of its networks. The residual planners' is higher than the
     plain one's, since a residual network keeps less of what is counted. Ours count in the plain network's measure
-    (equal numbers need equal memory), so the plain planner's number is the one that belongs to them.
+    (equal numbers need equal memory), so the plain planner's number is the one that belongs to them. A context block
+    about nnU-Net's own network changes nothing about that network, whose number stays.
     """
+    dimensions = network.dimensions if network else ()
+
+    def planned(architecture: Mapping[str, Any], patch_size: Sequence[int]) -> Mapping[str, Any]:
+        """Return what is planned where nnU-Net has its own network, with such a topology."""
+        if network is not None and len(patch_size) in dimensions:
+            architecture = _entry(network, architecture["arch_kwargs"])
+        return with_context(architecture, patch_size) if context else architecture
 
     class PlannerWithNetwork(base):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            _count_as_plain_networks_do(self, network.dimensions)
+            _count_as_plain_networks_do(self, dimensions)
 
         def static_estimate_VRAM_usage(  # noqa: N802 - nnU-Net's name
             self, patch_size: Sequence[int], inputs: int, outputs: int, path: str, arguments: Any, imported: Any
         ) -> int:
-            if len(patch_size) in network.dimensions:
-                return _feature_map_size(_entry(network, arguments), patch_size, inputs, outputs)
+            if context or len(patch_size) in dimensions:
+                usual = {"network_class_name": path, "arch_kwargs": arguments, "_kw_requires_import": imported}
+                return _feature_map_size(planned(usual, patch_size), patch_size, inputs, outputs)
             return int(super().static_estimate_VRAM_usage(patch_size, inputs, outputs, path, arguments, imported))
 
         def get_plans_for_configuration(self, spacing: Sequence[float], *args: Any) -> dict[str, Any]:
             plan: dict[str, Any] = super().get_plans_for_configuration(spacing, *args)
-            if len(spacing) in network.dimensions:
-                plan["architecture"] = _entry(network, plan["architecture"]["arch_kwargs"])
-            return plan
+            return {**plan, "architecture": planned(plan["architecture"], plan["patch_size"])}
 
         def generate_data_identifier(self, configuration_name: str) -> str:
             usual = super().generate_data_identifier(configuration_name)

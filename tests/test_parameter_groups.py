@@ -109,6 +109,19 @@ def test_layers_are_farther_from_the_output_the_nearer_they_are_to_the_image(
     assert {name: found[prefix + name] for name in expected} == expected
 
 
+def test_a_context_block_is_behind_the_encoder_and_waits_with_it() -> None:
+    net = unet(FMUNet)
+    net.add_module("context", nn.Conv3d(2, 2, 1))
+    found = place_layers([name for name, _ in net.named_parameters()])
+    assert found["context.weight"] == Layer("encoder", 4)
+    assert found["decoder.bottleneck.convs.1.conv.weight"] == Layer("decoder", 3)
+    assert {name: layer.distance for name, layer in found.items() if name in FM and layer.part == "encoder"} == {
+        name: layer.distance + 1 for name, layer in FM.items() if layer.part == "encoder"
+    }
+    _, waits = groups(net, first="decoder")
+    assert any(parameter is net.get_parameter("context.weight") for parameter in waits.parameters)
+
+
 def test_a_decoder_of_more_than_ten_stages_is_counted_in_numbers_not_in_text() -> None:
     found = place_layers([f"decoder.stages.{stage}.x.weight" for stage in range(12)])
     assert [layer.distance for layer in found.values()] == list(range(12, 0, -1))

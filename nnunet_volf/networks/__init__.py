@@ -1,4 +1,4 @@
-"""The networks of the Volume Fusion papers, which plans name as ``nnunet_volf.networks.PCTNet`` and ``…FMUNet``.
+"""The networks that plans name as ``nnunet_volf.networks.PCTNet``, ``…FMUNet`` and ``…ContextUNet``.
 
 They are imported when they are asked for: commands that only name them, from the catalogue, load no torch.
 """
@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnunet_volf.networks.context_unet import ContextUNet
     from nnunet_volf.networks.fm_unet import FMUNet
     from nnunet_volf.networks.pct_net import PCTNet
 
-__all__ = ["FMUNet", "PCTNet"]
+__all__ = ["ContextUNet", "FMUNet", "PCTNet"]
 
-_FILES = {"FMUNet": "fm_unet", "PCTNet": "pct_net"}
+_FILES = {"ContextUNet": "context_unet", "FMUNet": "fm_unet", "PCTNet": "pct_net"}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nnunet_volf.errors import SettingsError
+from nnunet_volf.networks.context_plans import has_context, without_context
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ def first_with_attention(n_stages: int) -> int:
 
 
 def network_of(architecture: Mapping[str, Any]) -> Network | None:
-    """Return which of these networks a plan's "architecture" entry describes, if it is one of them."""
-    path = architecture["network_class_name"]
+    """Return which of these networks a plan's "architecture" entry has, if it is one of them."""
+    path = without_context(architecture)["network_class_name"]
     return next((network for network in NETWORKS.values() if network.class_path == path), None)
 
 
@@ -105,18 +106,37 @@ def network_in(plans: Mapping[str, Any]) -> Network | None:
     return next((found for found in map(network_of, entries) if found is not None), None)
 
 
-def network_planned(plans: Mapping[str, Any], configuration: str) -> Network | None:
-    """Return which of these networks a configuration of plans has, by itself or from the one it inherits from."""
+def architecture_planned(plans: Mapping[str, Any], configuration: str) -> Mapping[str, Any] | None:
+    """Return the "architecture" entry of a configuration of plans, its own or that of the one it inherits from."""
     own: Mapping[str, Any] = plans.get("configurations", {}).get(configuration, {})
     if "architecture" in own:
-        return network_of(own["architecture"])
-    return network_planned(plans, own["inherits_from"]) if "inherits_from" in own else None
+        architecture: Mapping[str, Any] = own["architecture"]
+        return architecture
+    return architecture_planned(plans, own["inherits_from"]) if "inherits_from" in own else None
 
 
-def plans_name_with(network: Network, planners_name: str) -> str:
-    """Return the name of a planner's plans with another network: nnUNetPCTNetLPlans for nnUNetResEncUNetLPlans."""
-    plain = planners_name.replace("ResEncUNet", "")
-    return re.sub(r"^(nnUNet)?", lambda start: f"{start[0]}{network.class_name}", plain, count=1)
+def network_planned(plans: Mapping[str, Any], configuration: str) -> Network | None:
+    """Return which of these networks a configuration of plans has, by itself or from the one it inherits from."""
+    architecture = architecture_planned(plans, configuration)
+    return None if architecture is None else network_of(architecture)
+
+
+def context_planned(plans: Mapping[str, Any], configuration: str) -> bool:
+    """Say whether a configuration of plans has a context block, by itself or from the one it inherits from."""
+    architecture = architecture_planned(plans, configuration)
+    return architecture is not None and has_context(architecture)
+
+
+def plans_name_with(network: Network | None, planners_name: str, context: bool = False) -> str:
+    """Return the name of a planner's plans with another network: nnUNetPCTNetLPlans for nnUNetResEncUNetLPlans.
+
+    With a context block it is nnUNetPCTNetLContextPlans, and with nnU-Net's own network nnUNetResEncUNetLContextPlans.
+    """
+    name = planners_name
+    if network is not None:
+        plain = name.replace("ResEncUNet", "")
+        name = re.sub(r"^(nnUNet)?", lambda start: f"{start[0]}{network.class_name}", plain, count=1)
+    return re.sub(r"(?=Plans|$)", "Context", name, count=1) if context else name
 
 
 def require_dimensions(network: Network, configuration: str, dimensions: int) -> None:
@@ -133,6 +153,8 @@ def require_dimensions(network: Network, configuration: str, dimensions: int) ->
 
 def describe_network(architecture: Mapping[str, Any]) -> str:
     """Say in a line what network a plan's "architecture" entry describes, ours or nnU-Net's."""
+    if has_context(architecture):
+        return f"{describe_network(without_context(architecture))}, and a context block"
     network, arguments = network_of(architecture), architecture["arch_kwargs"]
     features = arguments["features_per_stage"]
     title = network.title if network else architecture["network_class_name"].rsplit(".", 1)[-1]

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from nnunet_volf.errors import WeightsError
+from nnunet_volf.networks.context_plans import CONTEXT_UNET
 from nnunet_volf.weights.pretrained import Architecture
 
 # The places of network classes: nnU-Net's, and ours.
@@ -20,6 +21,9 @@ _PACKAGES = ("dynamic_network_architectures.architectures.", _OURS)
 
 # Arguments that nnU-Net imports by name.
 _LAYERS = ("conv_op", "norm_op", "dropout_op", "nonlin")
+
+# What a context block adds to the arguments of the network that it is in.
+_OF_CONTEXT = ("network", "context_dilations")
 
 # No network of nnU-Net's has as many stages; a plan with more would keep us building.
 _MOST_STAGES = 32
@@ -30,9 +34,21 @@ def is_ours(architecture: Architecture) -> bool:
     return architecture.class_name.startswith(_OURS)
 
 
+def without_context(architecture: Architecture) -> Architecture:
+    """Return the network inside, where there is a context block about one; the network itself otherwise."""
+    inside = architecture.arguments.get("network")
+    if architecture.class_name != CONTEXT_UNET or not isinstance(inside, str):
+        return architecture
+    arguments = {key: value for key, value in architecture.arguments.items() if key not in _OF_CONTEXT}
+    return Architecture(inside, arguments, tuple(key for key in architecture.needs_import if key != "network"))
+
+
 def check_buildable(architecture: Architecture) -> None:
     """Refuse to build a network that a file describes, unless class and layers are known ones."""
+    architecture = without_context(architecture)
     name = architecture.class_name
+    if name == CONTEXT_UNET:
+        raise WeightsError("The file describes a context block about no network that it names, which was left out.")
     if not name.startswith(_PACKAGES) or not all(part.isidentifier() for part in name.split(".")):
         raise WeightsError(f"The network class {name} is not one of nnU-Net's or ours, and was left out.")
     wrong = [key for key in architecture.needs_import if key not in _LAYERS]
