@@ -1,0 +1,78 @@
+"""Samples of SLeM: a crop, its channels made hard to tell apart by brightness alone, recombined by a code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnunet_volf.augment import Look, augment, draw_look
+from nnunet_volf.cases import CaseImage, UnlabeledCases
+from nnunet_volf.crops import draw_crop
+from nnunet_volf.pretext.contrast import shows
+from nnunet_volf.pretext.slem.appearance import blank, draw_shade, empty_voxels, equalise
+from nnunet_volf.pretext.slem.codes import Code, Codes
+from nnunet_volf.pretext.slem.grid import blocks_of
+from nnunet_volf.pretext.slem.loss import UNKNOWN
+from nnunet_volf.pretext.slem.recombination import recombine
+from nnunet_volf.pretext.slem.settings import SLeMSettings
+
+# A crop in which some channel shows nothing in some block is drawn again, this often at most.
+REDRAWS = 5
+
+
+@dataclass(frozen=True)
+class RecombinationSampler:
+    """How samples are made: all a loader worker needs, and all of it picklable."""
+
+    patch: tuple[int, ...]
+    grid: tuple[int, ...]
+    settings: SLeMSettings
+    codes: Codes
+    table: tuple[Code, ...] | None  # the code of each class; None: each block is asked for on its own
+
+    def draw(self, rng: np.random.Generator, cases: UnlabeledCases, identifier: str) -> list[dict[str, Any]]:
+        """Return one sample, with the ``original`` that was recombined and the ``code`` that it was recombined by."""
+        look = draw_look(rng, self.codes.channels, len(self.patch), self.settings)
+        shade = draw_shade(rng, self.codes.channels, self.settings)
+        image, known = self._draw_image(rng, cases.open(identifier), Look(look.flips))
+        empty = empty_voxels(image)
+        image = equalise(augment(image, self.patch, replace(look, flips=())), empty, shade)
+        original = blank(image, empty)
+        code, target = self._draw_target(rng, known)  # last: a flip would move the blocks and change the code
+        recombined = recombine(original, self.grid, self.codes, code)
+        return [{"image": recombined, "target": target, "keys": (identifier,), "original": original, "code": code}]
+
+    def _draw_image(self, rng: np.random.Generator, case: CaseImage, look: Look) -> tuple[Tensor, Tensor]:
+        """Return a crop of patch size in which all can be told, or the last of a few, and which blocks can be told."""
+        for _ in range(1 + REDRAWS):
+            crop, _ = draw_crop(rng, case, self.patch, self.settings)
+            image = augment(crop, self.patch, look)
+            known = tellable_blocks(image, self.grid)
+            if known.all():
+                break
+        return image, known
+
+    def _draw_target(self, rng: np.random.Generator, known: Tensor) -> tuple[Code, Tensor]:
+        """Draw a code, and return with it what is asked: its class, or what each block shows."""
+        if self.table is None:
+            code = self.codes.draw(rng)
+            shown = known[[self.codes.source(symbol, block) for block, symbol in enumerate(code)]]
+            return code, torch.tensor(code).masked_fill(~shown, UNKNOWN)
+        number = int(rng.integers(len(self.table)))
+        return self.table[number], torch.tensor([number if known.all() else UNKNOWN])
+
+
+def tellable_blocks(image: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """Return for each block of an image (c, *size) whether every channel shows something in it.
+
+    The code of one that is empty, or that lacks a channel, could not be known or would be too easily known.
+    """
+    known = []
+    for block in blocks_of(image.shape[1:], grid):
+        part = (slice(None), *block)
+        known.append(shows(image[part][None], image).all())
+    return torch.stack(known)

@@ -1,0 +1,451 @@
+"""SLeM as a pretext: what it refuses, what stands on the encoder, what is learnt and how that is told."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from matplotlib import image as picture
+from slem_reference import known_cross_entropy, unmix_cyclic
+from test_slem_samples import PATCH, save_case, slem
+from torch import nn
+
+from nnunet_volf.cases import UnlabeledCases
+from nnunet_volf.dataloading import collate
+from nnunet_volf.errors import SettingsError
+from nnunet_volf.pretext.given import Given
+from nnunet_volf.pretext.on_encoder import OnEncoder
+from nnunet_volf.pretext.slem.codes import Codes
+from nnunet_volf.pretext.slem.loss import UNKNOWN, KnownCrossEntropy
+from nnunet_volf.pretext.slem.panel import RIGHT, TRUE, WRONG, symbol_text
+from nnunet_volf.pretext.slem.pretext import Recombination
+from nnunet_volf.pretext.slem.scoring import RecombinationScores, count, score
+from nnunet_volf.pretext.slem.settings import SLeMSettings
+from nnunet_volf.randomness import sample_rng
+
+
+def tiny_unet(channels: int = 2, axes: int = 3) -> nn.Module:
+    convolution, norm = (nn.Conv3d, nn.InstanceNorm3d) if axes == 3 else (nn.Conv2d, nn.InstanceNorm2d)
+    return PlainConvUNet(
+        channels, 3, [4, 8, 8], convolution, 3, [1, 2, 2], 1, 1, 1, norm_op=norm, nonlin=nn.LeakyReLU, conv_bias=True
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+
+
+def test_one_channel_is_refused_by_a_message_that_names_what_works_with_one() -> None:
+    with pytest.raises(SettingsError) as refused:
+        slem(channels=1)
+    message = str(refused.value)
+    assert "SLeM needs at least 2 co-registered input channels; Dataset001_Test has 1 (dataset.json" in message
+    for trainer in ("nnUNetTrainerVolF", "nnUNetTrainerVoCo", "nnUNetTrainerMAE"):
+        assert trainer in message
+
+
+def test_more_than_eight_channels_are_refused_unless_each_block_is_asked_for() -> None:
+    with pytest.raises(SettingsError, match=r"has 9 channels, and one class .* for 8 at most. Set head=blocks"):
+        slem(channels=9)
+    assert slem(channels=9, head="blocks").classes == 9
+    assert slem(channels=8).classes == 256
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"grid": [2, 2]}, r"grid is \[2, 2\] and the patch of this configuration \[8, 16, 20\]. Give one .* 3 axes"),
+        ({"grid": [2, 2, 2]}, r"2 x 2 x 2 makes blocks of 4 x 8 x 10 voxels .* needs 8 x 8 x 8.*Set grid to \[1, 2, 2"),
+        ({"grid": [1, 2, 3]}, r"makes blocks of 8 x 8 x 6 voxels in a patch of 8 x 16 x 20"),
+        ({"grid": [1, 1, 1]}, r"grid is \[1, 1, 1\], one block. With one there is nothing to combine"),
+        ({"grid": [1, 2, 0]}, r"grid is \[1, 2, 0\]; it must hold one whole number of blocks for each axis"),
+        ({"grid": 4}, r"grid is 4; it must hold"),
+        ({"mode": "round"}, "mode is 'round'. Known: cyclic, mosaic, permutation"),
+        ({"mode": "permutation", "assignment": "permutation"}, "Choose one of the two"),
+        ({"assignment": "permutation"}, "there are 2 channels and 4 blocks. Set grid so that there are 2"),
+        ({"most_classes": 1}, "most_classes is 1; it must be a whole number, between 2 and 1024"),
+        ({"dropout": 1.5}, "dropout is 1.5; it must be a number between 0 and 0.95"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_with_what_to_do(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        slem(**settings)
+
+
+def test_a_patch_that_cannot_be_divided_is_refused_with_other_advice() -> None:
+    with pytest.raises(SettingsError, match="too small to be divided at all: take plans with a larger patch_size"):
+        slem(patch=(8, 12, 12))
+
+
+def test_an_axis_that_is_not_divided_may_be_thin() -> None:
+    assert slem(patch=(4, 16, 16)).grid == (1, 2, 2)
+
+
+def test_blocks_of_different_sizes_cannot_change_places() -> None:
+    with pytest.raises(SettingsError, match=r"does not divide a patch of 8 x 17 x 20 evenly. Choose another grid, or"):
+        slem(patch=(8, 17, 20), shuffle_positions=True)
+    assert slem(patch=(8, 17, 20)).classes == 16
+
+
+def test_too_many_answers_a_block_are_refused() -> None:
+    with pytest.raises(SettingsError, match="may show 5040 different things, and head=blocks is for 1024 at most"):
+        slem(channels=7, mode="permutation", head="blocks")
+
+
+@pytest.mark.parametrize(
+    ("channels", "settings", "classes"),
+    [
+        (2, {}, 16),
+        (3, {}, 81),
+        (4, {}, 256),
+        (5, {}, 256),
+        (4, {"most_classes": 100}, 100),
+        (4, {"assignment": "permutation"}, 24),
+        (2, {"grid": [1, 1, 2]}, 4),
+        (2, {"grid": [1, 1, 2], "shuffle_positions": True}, 8),
+        (3, {"mode": "permutation", "grid": [1, 1, 2]}, 36),
+        (4, {"head": "blocks"}, 4),
+        (4, {"head": "blocks", "shuffle_positions": True}, 16),
+    ],
+)
+def test_the_number_of_classes_follows_from_channels_and_settings(
+    channels: int, settings: dict[str, Any], classes: int
+) -> None:
+    assert slem(channels=channels, **settings).classes == classes
+
+
+# ---------------------------------------------------------------------------------------------------- network and loss
+
+
+@pytest.mark.parametrize(
+    ("axes", "patch", "settings", "shape"),
+    [
+        (3, PATCH, {}, (1, 16)),
+        (3, PATCH, {"head": "blocks"}, (4, 2)),
+        (3, (8, 17, 20), {}, (1, 16)),
+        (2, (16, 20), {}, (1, 16)),
+        (2, (16, 20), {"head": "blocks"}, (4, 2)),
+        (2, (16, 24), {"head": "blocks", "grid": [1, 3], "shuffle_positions": True}, (3, 6)),
+    ],
+)
+def test_the_head_gives_one_row_of_logits_an_answer(
+    axes: int, patch: tuple[int, ...], settings: dict[str, Any], shape: tuple[int, int]
+) -> None:
+    network = slem(patch=patch, **settings).network(tiny_unet(axes=axes))
+    assert isinstance(network, OnEncoder)
+    assert network(torch.randn(3, 2, *patch)).shape == (3, *shape)
+
+
+def test_the_block_head_sees_each_block_by_itself() -> None:
+    """Features that mark one block change the answer for that block and for no other."""
+    head = slem(head="blocks").network(tiny_unet()).head
+    features = torch.zeros(1, 8, 2, 4, 6)
+    marked = features.clone()
+    marked[:, :, :, 2:, :3] = 1  # row 1, column 0 of the grid
+    answers, others = (head(lambda _, f=f: [f], torch.empty(0))[0] for f in (marked, features))
+    assert [not torch.equal(a, b) for a, b in zip(answers, others, strict=True)] == [False, False, True, False]
+
+
+def test_the_combination_head_knows_which_block_is_which() -> None:
+    network = slem(dropout=0.0).network(tiny_unet())
+    features = torch.zeros(1, 8, 2, 4, 6)
+    answers = []
+    for corner in itertools.product((0, 2), (0, 3)):
+        marked = features.clone()
+        marked[:, :, :, corner[0] : corner[0] + 2, corner[1] : corner[1] + 3] = 1
+        answers.append(network.head(lambda _, m=marked: [m], torch.empty(0)))
+    assert not any(torch.allclose(a, b) for a, b in itertools.combinations(answers, 2))
+
+
+def test_what_the_unet_holds_is_what_is_saved_and_the_decoder_learns_nothing() -> None:
+    unet = tiny_unet()
+    names = set(unet.state_dict())
+    network = slem().network(unet)
+    assert set(network.state_dict()) == names
+    loss = KnownCrossEntropy()(network(torch.randn(2, 2, *PATCH)), torch.tensor([[3], [UNKNOWN]]))
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in network.encoder.parameters())
+    others = set(network.decoder.parameters()) - set(network.encoder.parameters())
+    assert others
+    assert all(parameter.grad is None for parameter in others)
+
+
+class WithContext(nn.Module):
+    """A U-Net with a module on its deepest features, as plans with a context block have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        unet = tiny_unet()
+        self.encoder, self.decoder = unet.encoder, unet.decoder
+        self.context = nn.Conv3d(8, 8, 1)
+
+
+def test_a_context_block_is_trained_and_saved_with_the_encoder() -> None:
+    network = slem().network(WithContext())
+    assert {"context.weight", "context.bias"} <= set(network.state_dict())
+    output = network(torch.randn(2, 2, *PATCH))
+    KnownCrossEntropy()(output, torch.tensor([[3], [5]])).backward()
+    assert isinstance(network.context.weight.grad, torch.Tensor)
+    assert network.context.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("answers", [1, 4])
+def test_the_loss_is_the_cross_entropy_over_what_is_known(answers: int) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(6, answers, 5))
+    target = rng.integers(-1, 5, size=(6, answers))
+    assert (target == -1).any()
+    found = KnownCrossEntropy()(torch.from_numpy(logits), torch.from_numpy(target))
+    assert float(found) == pytest.approx(known_cross_entropy(logits, target), rel=1e-5)
+
+
+def test_a_batch_in_which_nothing_is_known_moves_nothing() -> None:
+    logits = torch.randn(3, 1, 5, requires_grad=True)
+    loss = KnownCrossEntropy()(logits, torch.full((3, 1), UNKNOWN))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_the_loss_is_computed_in_single_precision() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = KnownCrossEntropy()(torch.randn(2, 1, 5).bfloat16(), torch.tensor([[1], [2]]))
+    assert loss.dtype == torch.float32
+
+
+# -------------------------------------------------------------------------------------------------------------- scores
+
+
+def test_scores_equal_their_definitions() -> None:
+    rng = np.random.default_rng(0)
+    pretext = slem()
+    assert pretext.table is not None
+    logits = rng.normal(size=(30, 1, 16)).astype(np.float32)
+    target = rng.integers(-1, 16, size=(30, 1))
+    logits[np.arange(15), 0, target[:15, 0].clip(0)] += 3  # half of the answers are mostly right
+    batches = [pretext.measure(torch.from_numpy(logits[i : i + 6]), torch.from_numpy(target[i : i + 6]))
+               for i in range(0, 30, 6)]  # fmt: skip
+    scores = pretext.score(batches)
+
+    known = [i for i in range(30) if target[i, 0] != -1]
+    assert 0 < len(known) < 30
+    right = [int(np.argmax(logits[i, 0])) == target[i, 0] for i in known]
+    assert (scores.answers, scores.unknown, scores.classes) == (len(known), 30 - len(known), 16)
+    assert scores.accuracy == pytest.approx(np.mean(right))
+    assert scores.headline == pytest.approx((np.mean(right) - 1 / 16) / (15 / 16))
+    assert scores.cross_entropy == pytest.approx(known_cross_entropy(logits, target))
+    for block in range(4):
+        same = [pretext.table[int(np.argmax(logits[i, 0]))][block] == pretext.table[target[i, 0]][block] for i in known]
+        assert scores.parts[block] == pytest.approx(np.mean(same))
+
+
+def test_scores_of_a_block_head_count_blocks() -> None:
+    logits = np.zeros((2, 3, 2), dtype=np.float32)
+    logits[:, :, 1] = 2.0  # it always says 1
+    target = np.array([[1, 0, UNKNOWN], [1, 1, UNKNOWN]])
+    scores = score([count(logits, target, None)])
+    assert scores.accuracy == 0.75
+    assert (scores.answers, scores.unknown) == (4, 2)
+    assert scores.block_accuracy[:2] == (1.0, 0.5)
+    assert math.isnan(scores.block_accuracy[2])
+    assert scores.to_mapping()["block_accuracy"] == [1.0, 0.5, None]
+
+
+def test_guessing_scores_zero_and_all_right_scores_one() -> None:
+    rng, eye = np.random.default_rng(0), np.eye(16, dtype=np.float32)
+    target = rng.integers(0, 16, size=(20_000, 1))
+    guessed = score([count(eye[rng.integers(0, 16, target.shape)], target, None)])
+    assert guessed.headline == pytest.approx(0, abs=0.01)
+    assert score([count(30 * eye[target], target, None)]).headline == 1
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "answers", "words"),
+    [
+        (0.10, 32, "Not yet better than guessing"),
+        (0.18, 32, "Not yet better than guessing"),
+        (0.25, 32, "Learning."),
+        (0.10, 3200, "Learning."),
+        (0.98, 32, "The task is nearly solved"),
+    ],
+)
+def test_the_description_names_the_state_of_the_training(accuracy: float, answers: int, words: str) -> None:
+    scores = RecombinationScores(16, answers, 3, accuracy, (0.5, 0.6), 1.25)
+    text = scores.describe()
+    assert words in text
+    assert f"{accuracy:.1%} of {answers} answers right, 3 more left out" in text
+    assert "guessing among 16 gives 6.2%" in text
+    assert "Right in each block: 50%, 60%." in text
+    assert "Cross-entropy 1.25, guessing ln 16 = 2.77" in text
+
+
+def test_a_set_in_which_nothing_can_be_told_says_so_and_scores_zero() -> None:
+    scores = score([count(np.zeros((2, 1, 16), dtype=np.float32), np.full((2, 1), UNKNOWN), slem().table)])
+    assert scores.headline == 0
+    assert "No held-out sample can be scored" in scores.describe()
+    assert json.loads(json.dumps(scores.to_mapping()))["cross_entropy"] is None
+
+
+# ----------------------------------------------------------------------------------------------------- what users read
+
+
+def test_the_log_says_what_is_done_and_what_guessing_costs() -> None:
+    text = slem(channels=3).expectation()
+    assert "c0, c1, c2 recombined in 1 x 2 x 2 blocks, mode cyclic: 81 classes, out of 81 combinations." in text
+    assert "starts near ln 81 = 4.39" in text
+
+
+def test_a_preview_says_how_large_blocks_are_and_how_far_classes_are_apart() -> None:
+    lines = "\n".join(slem(channels=5, patch=(8, 17, 20)).preview(0))
+    assert "256 classes, out of 625 combinations" in lines
+    assert "A block is 8 x 8 x 10 or 8 x 9 x 10 voxels" in lines
+    assert "Guessing: 0.4% right, cross-entropy ln 256 = 5.55" in lines
+    table = slem(channels=5).table
+    assert table is not None
+    apart = min(sum(x != y for x, y in zip(a, b, strict=True)) for a, b in itertools.combinations(table, 2))
+    assert f"Any two classes differ in {apart} of 4 blocks or more." in lines
+    assert "Any two" not in "\n".join(slem(channels=4).preview(0)), "all combinations are classes: nothing was chosen"
+
+
+def test_settings_that_decide_what_a_class_means_may_not_change_in_a_training() -> None:
+    """Each of them, changed alone, gives another table or another head; the others give the same."""
+    base = {"channels": 5}
+
+    def asked(**settings: Any) -> tuple[Any, ...]:
+        pretext = slem(**{**base, **settings})
+        shapes = [tuple(p.shape) for p in pretext.network(tiny_unet(5)).head.parameters()]
+        shown = None if pretext.table is None else [[pretext.codes.shown(s) for s in code] for code in pretext.table]
+        return pretext.grid, shown, pretext.table, shapes
+
+    changes = {
+        "grid": [1, 1, 2],
+        "mode": "mosaic",
+        "head": "blocks",
+        "most_classes": 100,
+        "class_seed": 1,
+        "hidden": 16,
+        "shuffle_positions": True,
+    }
+    assert {*changes, "assignment"} == set(Recombination.refused_changes)
+    for name, value in changes.items():
+        assert asked(**{name: value}) != asked(), name
+    for name, value in {"dropout": 0.5, "contrast": [1, 1], "epochs": 3, "flip": 0.1, "invert": 0.5}.items():
+        assert asked(**{name: value}) == asked(), name
+
+
+@pytest.mark.parametrize("predicted", [True, False])
+@pytest.mark.parametrize(("patch", "grid"), [(PATCH, [1, 2, 2]), ((16, 20), [2, 2]), ((16, 16, 16), [2, 1, 2])])
+@pytest.mark.parametrize("head", ["combination", "blocks"])
+def test_a_picture_has_a_row_a_layer_and_a_column_for_each_channel_and_code(
+    tmp_path: Path, predicted: bool, patch: tuple[int, ...], grid: list[int], head: str
+) -> None:
+    cases = save_case(tmp_path, np.random.default_rng(0).normal(size=(2, 16, 20, 24)))
+    pretext = slem(patch=patch, grid=grid, head=head)
+    samples = [pretext.sampler().draw(sample_rng(0, number), cases, "case")[0] for number in range(2)]
+    network = pretext.network(tiny_unet(axes=len(patch))).eval()
+    with torch.no_grad():
+        outputs = [network(sample["image"][None]) for sample in samples] if predicted else None
+    path = tmp_path / "deep" / "panel.png"
+    pretext.draw(samples, outputs, "title", path)
+    rows = 2 * (grid[0] if len(patch) == 3 else 1)
+    height, width = picture.imread(path).shape[:2]
+    assert width == pytest.approx(90 * 2.3 * (6 if predicted else 5), abs=2)
+    assert height == pytest.approx(90 * (2.2 * rows + 0.9), abs=2)
+
+
+def rgb(colour: str) -> np.ndarray:
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+
+
+def pixels_like(path: Path, colour: str) -> int:
+    shown = (picture.imread(path)[..., :3] * 255).round().astype(int)
+    return int((np.abs(shown - rgb(colour)).max(-1) <= 2).sum())
+
+
+@pytest.mark.parametrize("wrong_blocks", [0, 1, 4])
+def test_found_codes_are_green_where_they_are_right_and_red_where_not(tmp_path: Path, wrong_blocks: int) -> None:
+    cases = save_case(tmp_path, np.random.default_rng(0).normal(size=(2, 16, 20, 24)))
+    pretext = slem()
+    (sample,) = pretext.sampler().draw(sample_rng(0, 3), cases, "case")
+    found = tuple(1 - s if block < wrong_blocks else s for block, s in enumerate(sample["code"]))
+    assert pretext.table is not None
+    output = torch.nn.functional.one_hot(torch.tensor([[pretext.table.index(found)]]), 16).float()
+    path = tmp_path / "panel.png"
+    pretext.draw([sample], [output], "title", path)
+    green, red, yellow = (pixels_like(path, colour) for colour in (RIGHT, WRONG, TRUE))
+    one_block = yellow / 4
+    assert green == pytest.approx((4 - wrong_blocks) * one_block, rel=0.2, abs=20)
+    assert red == pytest.approx(wrong_blocks * one_block, rel=0.2, abs=20)
+    assert one_block > 50
+
+
+def test_blocks_are_labelled_by_what_they_show() -> None:
+    assert symbol_text(Codes(4, 4), 3) == "3"
+    assert symbol_text(Codes(3, 4, mode="permutation"), 1) == "0 2 1"
+    assert symbol_text(Codes(2, 4, shuffle=True), 5) == "2: 1"
+
+
+# ------------------------------------------------------------------------------------------------------------ learning
+
+
+def two_kinds_of_texture(rng: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    """Channel 0 is smooth and channel 1 is rough, of the same anatomy; nothing else tells them apart."""
+    noise = torch.from_numpy(rng.normal(size=(1, 1, *size))).float()
+    smooth = nn.functional.avg_pool3d(noise, 5, 1, 2)
+    channels = torch.cat([smooth / smooth.std(), noise - smooth / 2])[:, 0]
+    return channels.numpy()
+
+
+@pytest.mark.slow
+def test_channels_that_differ_in_texture_are_told_apart_within_300_steps(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        save_case(tmp_path, two_kinds_of_texture(rng, (12, 24, 26)), f"case_{number}")
+    training = UnlabeledCases(tmp_path, [f"case_{number}" for number in range(4)])
+    held_out = UnlabeledCases(tmp_path, ["case_4", "case_5"])
+    torch.manual_seed(0)
+    pretext = slem()
+    network, sampler, loss = pretext.network(tiny_unet()), pretext.sampler(training=True), KnownCrossEntropy()
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=2e-3)
+    for step in range(300):
+        samples = [sampler.draw(sample_rng(step, i), training, f"case_{(step + i) % 4}")[0] for i in range(4)]
+        batch = collate(samples)
+        optimizer.zero_grad()
+        loss(network(batch["data"]), batch["target"]).backward()
+        optimizer.step()
+
+    network.eval()
+    measures = []
+    for number in range(96):
+        (sample,) = pretext.sampler().draw(sample_rng(9, number), held_out, f"case_{4 + number % 2}")
+        with torch.no_grad():
+            measures.append(pretext.measure(network(sample["image"][None]), sample["target"][None]))
+    scores = pretext.score(measures)
+    assert scores.answers == 96
+    assert scores.accuracy > 3 / 16, scores.describe()
+
+
+def test_the_validation_series_of_a_sampler_restores_its_original(tmp_path: Path) -> None:
+    cases = save_case(tmp_path, np.random.default_rng(0).normal(size=(3, 16, 20, 24)))
+    pretext = slem(channels=3, grid=[1, 2, 1])
+    (sample,) = pretext.sampler().draw(sample_rng(0, 0), cases, "case")
+    undone = unmix_cyclic(sample["image"].numpy(), (1, 2, 1), sample["code"])
+    np.testing.assert_array_equal(undone, sample["original"].numpy())
+
+
+def test_settings_are_read_from_their_own_key_and_refuse_unknown_names() -> None:
+    assert SLeMSettings.plans_key == "volf_slem"
+    with pytest.raises(SettingsError, match="There is no setting 'blocks'"):
+        SLeMSettings.from_mapping({"blocks": 4})
+
+
+def test_the_names_of_channels_are_those_of_the_dataset() -> None:
+    on_it = Given(PATCH, (1.0,) * 3, ("T1", "FLAIR"), (4,) * 3, (4, 8, 8), ((3, 3, 3),) * 3, 2, PATCH, "Dataset001_T")
+    assert "T1, FLAIR recombined" in Recombination(SLeMSettings(), on_it).expectation()
