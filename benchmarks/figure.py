@@ -24,10 +24,9 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnunet_volf import plans
 from nnunet_volf.cases import UnlabeledCases
-from nnunet_volf.dataloading import FusionLoader
+from nnunet_volf.dataloading import SampleLoader
 from nnunet_volf.files import read_json
-from nnunet_volf.panels import PanelCase, class_colours
-from nnunet_volf.recipes import pair_recipe
+from nnunet_volf.pretext.volf.panel import PanelCase, class_colours
 
 # A card of its own: dark like the images, and so the same on a light and on a dark page.
 CARD, INK, QUIET = "#222938", "#e6e9ef", "#8b93a7"
@@ -61,17 +60,17 @@ def main() -> None:
     samples = held_out_samples(dataset, args.c, args.fold)
     sample = samples.fixed_sample(args.seed, args.sample)
     case = PanelCase.from_sample(sample, predict(args.checkpoint, sample["image"]))
-    draw(case, dataset.settings(args.c).coefficients, args.axis, args.plane, args.output)
+    draw(case, dataset.pretext(args.c).settings.coefficients, args.axis, args.plane, args.output)
 
 
-def held_out_samples(dataset: plans.PlannedDataset, configuration: str, fold: int) -> FusionLoader:
+def held_out_samples(dataset: plans.PlannedDataset, configuration: str, fold: int) -> SampleLoader:
     """Return a loader of the cases that were not trained on."""
     described = dataset.configuration(configuration)
     folder = dataset.folder / described["data_identifier"]
     held_out = read_json(dataset.folder / "splits_final.json")[fold]["val"]
     known = infer_dataset_class(str(folder)).get_identifiers(str(folder))
-    recipe = pair_recipe(tuple(described["patch_size"]), dataset.settings(configuration))
-    return FusionLoader(UnlabeledCases(folder, [name for name in known if name in held_out]), 1, recipe)
+    sampler = dataset.pretext(configuration).sampler()
+    return SampleLoader(UnlabeledCases(folder, [name for name in known if name in held_out]), 1, sampler)
 
 
 def predict(checkpoint: Path, image: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from timing import arguments, conditions, print_table, side_by_side
 
-from nnunet_volf.fusion import Grid, draw_layout, fuse, paint, volume_fusion
-from nnunet_volf.settings import VolFSettings
+from nnunet_volf.pretext.volf.fusion import Grid, draw_layout, fuse, paint, volume_fusion
+from nnunet_volf.pretext.volf.settings import VolFSettings
 
 
 def literal_grid(background: np.ndarray, foreground: np.ndarray, grid: Grid, coefficients: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
@@ -20,11 +21,12 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from timing import arguments, conditions, side_by_side
 
 from nnunet_volf.cases import UnlabeledCases
-from nnunet_volf.dataloading import FusionLoader
+from nnunet_volf.dataloading import SampleLoader
 from nnunet_volf.phantoms import LABELS, make_phantom
-from nnunet_volf.recipes import pair_recipe
-from nnunet_volf.settings import VolFSettings
-from nnunet_volf.transforms import AugmentEachTransform
+from nnunet_volf.pretext.given import Given
+from nnunet_volf.pretext.volf.pretext import VolumeFusion
+from nnunet_volf.pretext.volf.settings import VolFSettings
+from nnunet_volf.pretext.volf.transforms import AugmentEachTransform
 
 BATCH = 2
 SCALES = [[1.0] * 3, [0.5] * 3, [0.25] * 3, [0.125] * 3]
@@ -50,6 +52,13 @@ def write_cases(folder: Path, patch: tuple[int, ...], channels: int) -> list[str
     return [f"case_{number}" for number in range(3)]
 
 
+def given_on(patch: tuple[int, ...], channels: int) -> Given:
+    """Return what a plan with this patch gives; of the network, only the patch matters here."""
+    stages = ((3,) * len(patch),)
+    names = tuple(f"channel {number}" for number in range(channels))
+    return Given(patch, (1.0,) * len(patch), names, (1,) * len(patch), (32,), stages, BATCH, patch, "made up")
+
+
 def main() -> None:
     """Print one table."""
     args = arguments(__doc__)
@@ -64,13 +73,16 @@ def main() -> None:
         )
         cases = UnlabeledCases(name, identifiers)
 
-        def loader(**changes: object) -> FusionLoader:
+        def loader(**changes: object) -> SampleLoader:
             settings = VolFSettings.from_mapping({"partner": "other", **changes})
-            recipe = pair_recipe(patch, settings, SCALES)
+            sampler = replace(
+                VolumeFusion(settings, given_on(patch, args.channels)).sampler(),
+                finish=DownsampleSegForDSTransform(SCALES),
+            )
             if settings.augmentation == "nnunet":
                 per_crop = nnUNetTrainer.get_training_transforms(patch, ROTATION, None, (0, 1, 2), False)
-                recipe = replace(recipe, augment=AugmentEachTransform(per_crop), padded_crop=tuple(crop))
-            return FusionLoader(cases, BATCH, recipe)
+                sampler = replace(sampler, augment=AugmentEachTransform(per_crop), padded_crop=tuple(crop))
+            return SampleLoader(cases, BATCH, sampler)
 
         loaders = {
             "nnU-Net, supervised": supervised,

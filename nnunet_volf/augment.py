@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from nnunet_volf.settings import Range, VolFSettings
+from nnunet_volf.pretext.settings import PretrainingSettings, Range
 
 # Percentiles are taken from about this many evenly spaced voxels: their sampling error is far below the width of the
 # interval that the percentile itself is drawn from, and sorting a whole 128^3 crop costs more than resizing it.
@@ -94,13 +94,21 @@ def _distance(a: Window, b: Window, patch: Sequence[int]) -> float:
     return max(abs((a0 + an / 2) - (b0 + bn / 2)) / p for a0, an, b0, bn, p in ends)
 
 
-def draw_looks(rng: np.random.Generator, channels: int, axes: int, settings: VolFSettings) -> tuple[Look, Look]:
+def draw_looks(rng: np.random.Generator, channels: int, axes: int, settings: PretrainingSettings) -> tuple[Look, Look]:
     """Draw the looks of the two crops of a pair; the coin for inversion is tossed once for both."""
     inverted = settings.intensity and bool(rng.random() < settings.invert)
     return _draw_look(rng, channels, axes, inverted, settings), _draw_look(rng, channels, axes, inverted, settings)
 
 
-def _draw_look(rng: np.random.Generator, channels: int, axes: int, inverted: bool, settings: VolFSettings) -> Look:
+def draw_look(rng: np.random.Generator, channels: int, axes: int, settings: PretrainingSettings) -> Look:
+    """Draw the look of a crop that stands alone."""
+    inverted = settings.intensity and bool(rng.random() < settings.invert)
+    return _draw_look(rng, channels, axes, inverted, settings)
+
+
+def _draw_look(
+    rng: np.random.Generator, channels: int, axes: int, inverted: bool, settings: PretrainingSettings
+) -> Look:
     flips = tuple(np.flatnonzero(rng.random(axes) < settings.flip).tolist())
     if not settings.intensity:
         return Look(flips)

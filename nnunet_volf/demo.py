@@ -11,9 +11,9 @@ from pathlib import Path
 from nnunet_volf.datasets import PREPROCESSED, RAW, RESULTS
 from nnunet_volf.errors import VolFError
 from nnunet_volf.files import read_json, write_json
-from nnunet_volf.launch import TRAINER
 from nnunet_volf.next_commands import fine_tune_command
 from nnunet_volf.plans import OUR_PLANS
+from nnunet_volf.pretext.catalogue import DEFAULT_METHOD, METHODS
 from nnunet_volf.training_files import FINAL
 
 NUMBER = 901
@@ -143,7 +143,8 @@ def environment(folder: Path, base: Mapping[str, str] = os.environ) -> dict[str,
 
 def pretrained_weights(folder: Path) -> Path:
     """Return where the demo's pretraining puts its weights."""
-    return folder / "results" / ARCHIVE / f"{TRAINER}__{OUR_PLANS}__{_CONFIGURATION}" / "fold_all" / FINAL
+    training = f"{METHODS[DEFAULT_METHOD].trainer}__{OUR_PLANS}__{_CONFIGURATION}"
+    return folder / "results" / ARCHIVE / training / "fold_all" / FINAL
 
 
 def report(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
@@ -231,9 +232,13 @@ class DurableTraining(Trainer):
         super().load_checkpoint(source)  # by name: nnU-Net 2.8.1 fails on a dictionary
         for group in self.optimizer.param_groups:  # which came with the checkpoint; the rate is set at each epoch
             group["weight_decay"] = self.weight_decay
+        self.load_extras(state)
         self.iteration = state.get("iteration", 0)
         self.epoch_outputs = state.get("epoch_outputs")
         self.random_state = state.get("random_state")
+
+    def load_extras(self, state: Mapping[str, Any]) -> None:
+        """Load what a subclass has kept in a checkpoint beside what nnU-Net keeps."""
 
     def check_resumed(self, state: dict[str, Any]) -> None:
         """Compare what a subclass kept in a checkpoint with what it is now, before anything is loaded."""

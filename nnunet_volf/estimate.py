@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from nnunet_volf.cases import CaseImage
-from nnunet_volf.dataloading import FusionLoader
-from nnunet_volf.recipes import pair_recipe
-from nnunet_volf.settings import VolFSettings
+from nnunet_volf.dataloading import SampleLoader
+from nnunet_volf.pretext.pretext import Pretext
+from nnunet_volf.pretext.settings import PretrainingSettings
 
 # The first steps compile kernels and fill caches, and are not counted.
 WARM_UP, STEPS = 2, 5
@@ -29,48 +29,46 @@ class Speed:
     step: float
     batch: float
 
-    def seconds(self, settings: VolFSettings, workers: int) -> float:
+    def seconds(self, settings: PretrainingSettings, workers: int) -> float:
         """Return how long a training takes; without workers, batches are made between the steps."""
         loading = self.batch / workers if workers else self.batch
         each = max(self.step, loading) if workers else self.step + loading
         return settings.epochs * settings.iterations * each
 
 
-def measure_speed(
-    configuration: Mapping[str, Any], channels: int, settings: VolFSettings, device: torch.device
-) -> Speed:
+def measure_speed(configuration: Mapping[str, Any], pretext: Pretext, device: torch.device) -> Speed:
     """Time the network of a plan and the loader on made-up data."""
-    patch, batch_size = tuple(configuration["patch_size"]), int(configuration["batch_size"])
-    step = _network_step(configuration, channels, settings.coefficients + 1, device)
-    loader = FusionLoader(_RandomCases(channels, patch), batch_size, pair_recipe(patch, settings))  # type: ignore[arg-type]
+    given = pretext.given
+    cases: Any = _RandomCases(len(given.channels), given.patch)
+    loader = SampleLoader(cases, given.batch_size, pretext.sampler(training=True))
+    data = loader.generate_train_batch()["data"].to(device)
+    step = _network_step(configuration, pretext, data)
     return Speed(_timed(step, device), _timed(loader.generate_train_batch, torch.device("cpu")))
 
 
-def _network_step(
-    configuration: Mapping[str, Any], channels: int, classes: int, device: torch.device
-) -> Callable[[], object]:
+def _network_step(configuration: Mapping[str, Any], pretext: Pretext, data: torch.Tensor) -> Callable[[], object]:
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
     architecture = configuration["architecture"]
-    network = get_network_from_plans(
+    unet = get_network_from_plans(
         architecture["network_class_name"],
         architecture["arch_kwargs"],
         architecture["_kw_requires_import"],
-        channels,
-        classes,
+        len(pretext.given.channels),
+        len(pretext.labels()),
         allow_init=False,
-        deep_supervision=True,
-    ).to(device)
-    optimizer = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.99, nesterov=True)
-    patch, batch_size = configuration["patch_size"], int(configuration["batch_size"])
-    data = torch.randn(batch_size, channels, *patch, device=device)
+        deep_supervision=pretext.deep_supervision,
+    )
+    network = pretext.network(unet).to(data.device)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(learning, 1e-4, momentum=0.99, nesterov=True)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, enabled=device.type == "cuda"):
+        with torch.autocast(data.device.type, enabled=data.device.type == "cuda"):
             outputs = network(data)
             outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-            loss = torch.stack([output.float().log_softmax(1)[:, 0].mean() for output in outputs]).sum()
+            loss = torch.stack([output.float().square().mean() for output in outputs if output.requires_grad]).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 

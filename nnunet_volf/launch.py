@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -15,10 +16,12 @@ from nnunet_volf.console import program, wait
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.files import read_json
 from nnunet_volf.plans import PlannedDataset
-from nnunet_volf.settings import VolFSettings
+from nnunet_volf.pretext.catalogue import DEFAULT_METHOD, METHODS, Method, load_settings
+from nnunet_volf.pretext.settings import PretrainingSettings
 from nnunet_volf.training_files import EXIT_REQUEUE, FINAL, LATEST
 
-TRAINER = "nnUNetTrainerVolF"
+PRETRAINERS = tuple(method.trainer for method in METHODS.values())
+
 _ENTRY = program("nnunetv2.run.run_training", "run_training_entry")
 _FORWARDED = ("SIGTERM", "SIGUSR1", "SIGHUP")  # Ctrl-C reaches the whole process group by itself
 
@@ -33,6 +36,7 @@ class Training:
     fold: str
     device: str
     gpus: int
+    method: Method = METHODS[DEFAULT_METHOD]
 
     @property
     def folder(self) -> Path:
@@ -40,7 +44,7 @@ class Training:
         root = os.environ.get("nnUNet_results")
         if not root:
             raise TrainingError("nnUNet_results is not set. Set it to where nnU-Net keeps trained models.")
-        name = f"{TRAINER}__{self.plans_name}__{self.configuration}"
+        name = f"{self.method.trainer}__{self.plans_name}__{self.configuration}"
         return Path(root) / self.dataset.name / name / f"fold_{self.fold}"
 
     @property
@@ -56,18 +60,19 @@ class Training:
         return int(description["numTraining"])
 
     @property
-    def settings(self) -> VolFSettings:
+    def settings(self) -> PretrainingSettings:
         """The settings that the training last started with."""
         plans = read_json(self.folder.parent / "plans.json")
-        return replace(self.dataset, plans=plans).settings(self.configuration)
+        return replace(self.dataset, plans=plans).settings_of(load_settings(self.method), self.configuration)
 
     def arguments(self) -> list[str]:
         """Return the arguments of nnUNetv2_train; a training that was begun is continued."""
-        known = [str(self.dataset.number), self.configuration, self.fold, "-p", self.plans_name, "-tr", TRAINER]
+        known = [str(self.dataset.number), self.configuration, self.fold, "-p", self.plans_name]
+        trainer = ["-tr", self.method.trainer]
         device = [] if self.device == "cuda" else ["-device", self.device]
         gpus = [] if self.gpus == 1 else ["-num_gpus", str(self.gpus)]
         begun = ["--c"] if (self.folder / LATEST).is_file() else []
-        return [*known, *device, *gpus, *begun]
+        return [*known, *trainer, *device, *gpus, *begun]
 
     def command(self) -> str:
         """Return the command as a user would type it."""
@@ -95,11 +100,13 @@ class Training:
                 signal.signal(number, handler)
 
 
-def trainings_with(dataset: str, plans_name: str, trainer: str = TRAINER) -> list[Path]:
+def trainings_with(dataset: str, plans_name: str, trainers: Sequence[str] = PRETRAINERS) -> list[Path]:
     """Return the checkpoints of all trainings of a dataset with the plans of a name, of any configuration and fold.
 
-    They are our pretrainings, or those of another `trainer`; "*" is any.
+    They are our pretrainings, or those of other `trainers`; "*" is any.
     """
     root = os.environ.get("nnUNet_results")
-    pattern = f"{dataset}/{trainer}__{plans_name}__*/fold_*/checkpoint_*.pth"
-    return sorted(Path(root).glob(pattern)) if root else []
+    if not root:
+        return []
+    patterns = (f"{dataset}/{trainer}__{plans_name}__*/fold_*/checkpoint_*.pth" for trainer in trainers)
+    return sorted(path for pattern in patterns for path in Path(root).glob(pattern))

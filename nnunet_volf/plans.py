@@ -6,17 +6,25 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_volf.datasets import PREPROCESSED, RAW, dataset_number, find_dataset, plan_command
 from nnunet_volf.errors import DataError, SettingsError
 from nnunet_volf.files import read_json, write_json
 from nnunet_volf.finetune_settings import FINE_TUNE_KEY
+from nnunet_volf.pretext.catalogue import DEFAULT_METHOD, METHODS, Method, load_pretext, load_settings, method_of
+from nnunet_volf.pretext.given import Given, given_by
+from nnunet_volf.pretext.settings import PretrainingSettings
 from nnunet_volf.setting_rules import Kind, Settings
-from nnunet_volf.settings import PLANS_KEY, VolFSettings
+
+if TYPE_CHECKING:  # imports torch, which commands that only read do without
+    from nnunet_volf.pretext.pretext import Pretext
 
 DEFAULT_PLANS = "nnUNetPlans"
 OUR_PLANS = "VolFPlans"
+
+# Where a configuration holds settings of ours.
+SETTINGS_KEYS = (*(method.plans_key for method in METHODS.values()), FINE_TUNE_KEY)
 
 # In plans that were carried over: the dataset and plans that the pretrained weights are for.
 TARGET_KEY = "volf_target"
@@ -53,19 +61,31 @@ class PlannedDataset:
         names: dict[str, str] = description.get("channel_names") or description["modality"]
         return names
 
-    def settings(self, configuration: str, overrides: Mapping[str, Any] | None = None) -> VolFSettings:
+    def given(self, configuration: str) -> Given:
+        """Return what a configuration and the dataset give to a pretext."""
+        return given_by(self.configuration(configuration), list(self.channel_names().values()), self.name)
+
+    def settings(
+        self, configuration: str, overrides: Mapping[str, Any] | None = None, method: Method = METHODS[DEFAULT_METHOD]
+    ) -> PretrainingSettings:
         """Return the settings of a pretraining that are in force for a configuration."""
-        return self.settings_of(VolFSettings, configuration, overrides)
+        return self.settings_of(load_settings(method), configuration, overrides)
+
+    def pretext(
+        self, configuration: str, overrides: Mapping[str, Any] | None = None, method: Method = METHODS[DEFAULT_METHOD]
+    ) -> Pretext:
+        """Return a pretext with the settings that are in force for a configuration, or refuse what cannot work."""
+        return load_pretext(method)(self.settings(configuration, overrides, method), self.given(configuration))
 
     def settings_of(self, kind: type[Kind], configuration: str, overrides: Mapping[str, Any] | None = None) -> Kind:
         """Return the settings of a kind in force for a configuration; ``None`` takes one out, back to its default."""
         merged = {**self.configuration(configuration).get(kind.plans_key, {}), **(overrides or {})}
         return kind.from_mapping({name: value for name, value in merged.items() if value is not None})
 
-    def pretrain_command(self, configuration: str, plans_name: str) -> str:
+    def pretrain_command(self, configuration: str, plans_name: str, method: Method = METHODS[DEFAULT_METHOD]) -> str:
         """Return the command that pretrains on this dataset; an archive without labels needs no folds."""
         fold = 0 if (self.folder / "gt_segmentations").is_dir() else "all"
-        return f"nnUNetv2_train {self.number} {configuration} {fold} -p {plans_name} -tr nnUNetTrainerVolF"
+        return f"nnUNetv2_train {self.number} {configuration} {fold} -p {plans_name} -tr {method.trainer}"
 
 
 def planned_dataset(dataset: str, plans_name: str = DEFAULT_PLANS) -> PlannedDataset:
@@ -97,7 +117,7 @@ def write_settings(
     configuration: str,
     changes: Mapping[str, Any],
     plans_name: str,
-    kind: type[Settings] = VolFSettings,
+    kind: type[Settings],
 ) -> PlannedDataset:
     """Write settings into the plans file `plans_name` of a dataset and return it as it now is.
 
@@ -122,7 +142,7 @@ def write_settings(
 
 
 def with_settings(
-    planned: PlannedDataset, configuration: str, changes: Mapping[str, Any], kind: type[Settings] = VolFSettings
+    planned: PlannedDataset, configuration: str, changes: Mapping[str, Any], kind: type[Settings]
 ) -> PlannedDataset:
     """Return plans with some settings of a kind changed, or refuse settings that no training would take."""
     plans = copy.deepcopy(planned.plans)
@@ -131,17 +151,15 @@ def with_settings(
     own[kind.plans_key] = {name: value for name, value in merged.items() if value is not None}
     changed = PlannedDataset(planned.name, planned.folder, plans)
     settings = changed.settings_of(kind, configuration)
-    if isinstance(settings, VolFSettings):
-        from nnunet_volf.shares import check_fusion  # imports torch, which commands that only read do without
-
-        check_fusion(changed.configuration(configuration)["patch_size"], settings)
+    if isinstance(settings, PretrainingSettings):
+        load_pretext(method_of(settings))(settings, changed.given(configuration))
     return changed
 
 
 def without_settings(plans: Mapping[str, Any]) -> dict[str, Any]:
     """Return plans without what is ours in them and without their name, for comparison."""
     configurations = {
-        name: {key: value for key, value in configuration.items() if key not in (PLANS_KEY, FINE_TUNE_KEY)}
+        name: {key: value for key, value in configuration.items() if key not in SETTINGS_KEYS}
         for name, configuration in plans["configurations"].items()
     }
     return {**plans, "configurations": configurations, "plans_name": ""}

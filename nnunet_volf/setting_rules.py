@@ -31,6 +31,14 @@ class Rules:
     whole_ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     optional: tuple[str, ...] = ()  # may be None: something else decides then
 
+    def extended(self, **more: Any) -> Rules:
+        """Return these rules and more; where both say something of a name, the latter holds."""
+        merged = {}
+        for name, added in more.items():
+            own = getattr(self, name)
+            merged[name] = (*own, *added) if isinstance(own, tuple) else {**own, **added}
+        return dataclasses.replace(self, **merged)
+
 
 @dataclass(frozen=True)
 class Settings:

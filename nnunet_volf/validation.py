@@ -1,11 +1,11 @@
-"""A fixed set of held-out fusions, so that the curve of a pretraining compares from epoch to epoch."""
+"""A fixed set of held-out samples, so that the curve of a pretraining compares from epoch to epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nnunet_volf.dataloading import FusionLoader, collate
+from nnunet_volf.dataloading import SampleLoader, collate
 
 
 class FixedBatches(Iterator[dict[str, Any]]):
@@ -14,7 +14,7 @@ class FixedBatches(Iterator[dict[str, Any]]):
     Sample `i` of the set depends on the seed, the cases and the settings alone.
     """
 
-    def __init__(self, loader: FusionLoader, seed: int, batches: Sequence[Sequence[int]]) -> None:
+    def __init__(self, loader: SampleLoader, seed: int, batches: Sequence[Sequence[int]]) -> None:
         self._batches = [collate([loader.fixed_sample(seed, index) for index in batch]) for batch in batches]
         self._next = 0
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nnunet_volf.networks.catalogue import describe_network
 from nnunet_volf.plans import PlannedDataset
+from nnunet_volf.pretext.catalogue import Method
 
 from .imported import read_manifest
 
@@ -113,14 +114,14 @@ def _intensities(archive: Archive, plan: dict[str, Any], statistics: dict[str, d
             )
 
 
-def describe(archive: Archive, planned: PlannedDataset, configuration: str) -> list[tuple[str, str]]:
+def describe(archive: Archive, planned: PlannedDataset, configuration: str, method: Method) -> list[tuple[str, str]]:
     """Return what a plan means, as rows of a table."""
     plan = planned.configuration(configuration)
-    settings = planned.settings(configuration)
+    settings = planned.settings(configuration, method=method)
     shapes = shapes_after(archive, planned, configuration)
     median = tuple(int(side) for side in np.median(shapes, axis=0))
     steps = settings.epochs * settings.iterations
-    crops = 2 * steps * plan["batch_size"]
+    crops = method.crops * steps * plan["batch_size"]
     return [
         ("cases", f"{len(archive)}, {median} voxels in the median once resampled"),
         *describe_plan(plan),

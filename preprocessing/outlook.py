@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nnunet_volf import machine
 from nnunet_volf.plans import PlannedDataset
+from nnunet_volf.pretext.catalogue import Method
 from nnunet_volf.progress import readable_time
-from nnunet_volf.settings import VolFSettings
 
 from .imported import imported_dataset
 from .refusals import Refused
@@ -79,15 +81,17 @@ def size_of(dataset: str, planned: PlannedDataset | None, configuration: str) ->
     return Size(channels * len(imported.cases), channels * voxels)
 
 
-def describe_time(planned: PlannedDataset, configuration: str, settings: VolFSettings, device: str, gpus: int) -> str:
+def describe_time(
+    planned: PlannedDataset, configuration: str, kept: Mapping[str, Any], method: Method, device: str, gpus: int
+) -> str:
     """Time a few steps of the plan's network and say how long the training will take."""
     import torch
 
     from nnunet_volf.estimate import measure_speed
 
-    speed = measure_speed(
-        planned.configuration(configuration), len(planned.channel_names()), settings, torch.device(device)
-    )
+    pretext = planned.pretext(configuration, kept, method)
+    speed = measure_speed(planned.configuration(configuration), pretext, torch.device(device))
+    settings = pretext.settings
     workers = _workers(gpus) if device != "cpu" else 0  # on a CPU, all compete for it
     steps = settings.epochs * settings.iterations
     slowest = "the network" if workers and speed.step >= speed.batch / workers else "making batches"

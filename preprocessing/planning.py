@@ -10,10 +10,10 @@ from typing import Any
 
 from nnunet_volf.errors import DataError
 from nnunet_volf.files import write_json
-from nnunet_volf.finetune_settings import FINE_TUNE_KEY
 from nnunet_volf.networks.catalogue import network_in
-from nnunet_volf.plans import TARGET_KEY, PlannedDataset, read_plans, with_settings, without_settings
-from nnunet_volf.settings import PLANS_KEY
+from nnunet_volf.networks.context_plans import context_in
+from nnunet_volf.plans import SETTINGS_KEYS, TARGET_KEY, PlannedDataset, read_plans, with_settings, without_settings
+from nnunet_volf.pretext.catalogue import Method, load_settings
 
 from .fingerprint import Fingerprint
 from .imported import ImportedDataset
@@ -99,7 +99,7 @@ def _origin(plans: Mapping[str, Any]) -> str:
 
 
 def _maker(plans: Mapping[str, Any]) -> str:
-    return str(Planner(plans["experiment_planner_used"], network_in(plans)))
+    return str(Planner(plans["experiment_planner_used"], network_in(plans), context=context_in(plans)))
 
 
 def plan_own(dataset: ImportedDataset, fingerprint: Fingerprint, plans_name: str, planner: Planner) -> dict[str, Any]:
@@ -115,6 +115,7 @@ def write_plans(
     configuration: str,
     changes: Mapping[str, Any],
     fingerprint: Fingerprint,
+    method: Method,
 ) -> PlannedDataset:
     """Write all that training needs beside the voxels: plans with our settings, dataset.json, fingerprint.
 
@@ -126,7 +127,7 @@ def write_plans(
         plans = keep_settings(plans, read_plans(folder, plans["plans_name"]))
     made = PlannedDataset(dataset.name, folder, plans)
     made.configuration(configuration)
-    planned = with_settings(made, configuration, changes)
+    planned = with_settings(made, configuration, changes, load_settings(method))
 
     write_json(folder / "dataset.json", describe_dataset(dataset.channel_names, len(dataset.cases)))
     write_json(folder / "dataset_fingerprint.json", fingerprint.to_mapping())
@@ -137,7 +138,7 @@ def write_plans(
 def keep_settings(plans: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """Return new plans with the settings that an earlier file of this name had."""
     for name, configuration in plans["configurations"].items():
-        for key in (PLANS_KEY, FINE_TUNE_KEY):
+        for key in SETTINGS_KEYS:
             settings = before["configurations"].get(name, {}).get(key)
             if settings and key not in configuration:
                 configuration[key] = settings

@@ -1,4 +1,4 @@
-"""Plans of a labelled dataset with a network of ours, made from the fingerprint that nnU-Net has taken."""
+"""Plans of a labelled dataset with a network or block of ours, from the fingerprint that nnU-Net has taken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from nnunet_volf.errors import DataError, SettingsError
 from nnunet_volf.files import read_json, write_json
 from nnunet_volf.launch import trainings_with
 from nnunet_volf.networks.catalogue import Network, describe_network, network_in, network_of
+from nnunet_volf.networks.context_plans import context_in, has_context
 from nnunet_volf.plans import PlannedDataset, read_plans, with_settings, without_settings
+from nnunet_volf.pretext.catalogue import Method, load_settings
 
 from .planners import Planner
 from .planning import keep_settings
@@ -44,14 +46,16 @@ def plan_target(dataset: str, planner: Planner, plans_name: str) -> PlannedDatas
     return PlannedDataset(raw.name, folder, plans)
 
 
-def write_target(planned: PlannedDataset, configuration: str, changes: Mapping[str, Any]) -> PlannedDataset:
+def write_target(
+    planned: PlannedDataset, configuration: str, changes: Mapping[str, Any], method: Method
+) -> PlannedDataset:
     """Write plans, and what nnU-Net's planner writes beside them; plans that were trained with are not replaced."""
     planned.configuration(configuration)  # says which there are
     if changes:
-        planned = with_settings(planned, configuration, changes)
+        planned = with_settings(planned, configuration, changes, load_settings(method))
     name = planned.plans["plans_name"]
     path = planned.folder / f"{name}.json"
-    trained = trainings_with(planned.name, name, trainer="*")
+    trained = trainings_with(planned.name, name, trainers=("*",))
     if trained and path.is_file() and without_settings(read_json(path)) != without_settings(planned.plans):
         raise DataError(
             f"{planned.name} was trained with {name} ({trained[0]}), and plans made now are others, which those "
@@ -65,14 +69,20 @@ def write_target(planned: PlannedDataset, configuration: str, changes: Mapping[s
     return planned
 
 
-def require_network(planned: PlannedDataset, configuration: str, network: Network) -> None:
-    """Refuse plans whose configuration has another network than was asked for."""
-    found = planned.configuration(configuration)["architecture"]
-    if network_of(found) != network:
+def require_network(planned: PlannedDataset, configuration: str, network: Network | None, context: bool) -> None:
+    """Refuse plans whose configuration lacks the network or the context block that was asked for."""
+    found, name = planned.configuration(configuration)["architecture"], planned.plans["plans_name"]
+    if network is not None and network_of(found) != network:
         raise SettingsError(
-            f"--architecture {network.name} was asked for, and {configuration} of {planned.plans['plans_name']} of "
-            f"{planned.name} has another network: {describe_network(found)}. Leave -p out, which makes plans with "
-            f"{network.title} where there are none; or leave --architecture out, which takes these."
+            f"--architecture {network.name} was asked for, and {configuration} of {name} of {planned.name} has another "
+            f"network: {describe_network(found)}. Leave -p out, which makes plans with {network.title} where there are "
+            "none; or leave --architecture out, which takes these."
+        )
+    if context and not has_context(found):
+        raise SettingsError(
+            f"--context-block was asked for, and {configuration} of {name} of {planned.name} has none: "
+            f"{describe_network(found)}. Leave -p out, which makes plans with a context block where there are none; or "
+            "leave --context-block out, which takes these."
         )
 
 
@@ -80,7 +90,7 @@ _SPLITS = "splits_final.json"
 
 
 def _require_ours(before: Mapping[str, Any], planner: Planner, path: Path) -> None:
-    if network_in(before) != planner.network:
+    if (network_in(before), context_in(before)) != (planner.network, planner.context):
         raise SettingsError(
             f"{path} exists, made by {before['experiment_planner_used']} with another network than {planner}. Choose "
             "another name with --as."

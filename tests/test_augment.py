@@ -24,7 +24,7 @@ from nnunet_volf.augment import (
     jitter_intensity,
     resize,
 )
-from nnunet_volf.settings import VolFSettings
+from nnunet_volf.pretext.volf.settings import VolFSettings
 
 SEEDS = st.integers(0, 2**32 - 1)
 ROUNDING = 1e-6  # equal voxels may come out apart by a bit: a vector unit does not round powers as a scalar one does

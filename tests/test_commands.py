@@ -118,7 +118,7 @@ def test_an_archive_without_labels_has_no_fine_tuning_settings(
         (["settings", "901", "-p", "Other"], "Other.json does not exist. Plans of this dataset: nnUNetPlans"),
         (["settings", "901", "-c", "4d"], "has no configuration '4d'. It has: 2d, 3d_fullres"),
         (["settings", "901", "--preset", "reference-2025"], "leave 1 whole block(s) in a patch of (16, 24, 20)"),
-        (["preview", "901", "--samples", "0"], "at least 1 fusion can be drawn"),
+        (["preview", "901", "--samples", "0"], "at least 1 sample can be drawn"),
         (["preview", "901", "--set", "coefficients=40"], "coefficients is 40"),
     ],
 )

@@ -133,7 +133,7 @@ def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(function).parameters)
 
 
-TRAINERS = ("nnUNetTrainerVolF", "nnUNetTrainerVolFFineTune")
+TRAINERS = ("nnUNetTrainerVolF", "nnUNetTrainerMAE", "nnUNetTrainerVolFFineTune")
 
 
 def our_trainer(name: str) -> type:
@@ -143,7 +143,7 @@ def our_trainer(name: str) -> type:
 
 def test_the_table_lists_exactly_the_methods_that_we_override() -> None:
     classes = {cls for name in TRAINERS for cls in our_trainer(name).__mro__}
-    ours = [cls for cls in classes if cls.__name__ in (*TRAINERS, "DurableTraining")]
+    ours = [cls for cls in classes if cls.__name__ in (*TRAINERS, "DurableTraining", "PretextTraining")]
     names = {name for cls in ours for name in vars(cls) if callable(getattr(cls, name))}
     inherited = {name for name in names if name in vars(nnUNetTrainer)}
     assert inherited == OVERRIDDEN.keys()
@@ -154,7 +154,7 @@ def test_an_overridden_method_still_has_the_signature_that_we_override(name: str
     upstream = parameters(getattr(nnUNetTrainer, name))[1:]
     assert upstream == OVERRIDDEN[name], (
         f"nnU-Net changed nnUNetTrainer.{name}: it takes {upstream}, and our override was written for "
-        f"{OVERRIDDEN[name]}. Read what changed, follow it in nnunet_volf/durable.py and trainers/, then change this "
+        f"{OVERRIDDEN[name]}. Read what changed, follow it in nnunet_volf/durable.py, nnunet_volf/pretraining.py and trainers/, then change this "
         "table."
     )
 

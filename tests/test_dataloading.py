@@ -23,22 +23,22 @@ from nnunetv2.training.dataloading.nnunet_dataset import (
 )
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from pretexts import given_for
 from workers import first_targets
 
 from nnunet_volf.augment import Window
 from nnunet_volf.cases import CaseImage, UnlabeledCases
-from nnunet_volf.dataloading import (
-    FusionLoader,
-    Recipe,
+from nnunet_volf.dataloading import SampleLoader, collate
+from nnunet_volf.errors import DataError
+from nnunet_volf.pretext.volf.pairs import (
+    FusionSampler,
     choose_partner,
-    collate,
     draw_padded_window,
     exchange,
     inside_mask,
 )
-from nnunet_volf.errors import DataError
-from nnunet_volf.settings import VolFSettings
-from nnunet_volf.transforms import (
+from nnunet_volf.pretext.volf.settings import VolFSettings
+from nnunet_volf.pretext.volf.transforms import (
     AugmentEachTransform,
     KeepTransform,
     TwoCropAugmentTransform,
@@ -86,14 +86,14 @@ def settings(**values: Any) -> VolFSettings:
     return VolFSettings.from_mapping(values)
 
 
-def recipe(patch: tuple[int, ...] = PATCH, **values: Any) -> Recipe:
+def recipe(patch: tuple[int, ...] = PATCH, **values: Any) -> FusionSampler:
     chosen = settings(**values)
-    return Recipe(patch, chosen, TwoCropAugmentTransform(patch, chosen), VolumeFusionTransform(patch, chosen))
+    return FusionSampler(patch, chosen, TwoCropAugmentTransform(patch, chosen), VolumeFusionTransform(patch, chosen))
 
 
-def plain_recipe(crop: tuple[int, ...] | None, patch: tuple[int, ...] = PATCH, **values: Any) -> Recipe:
+def plain_recipe(crop: tuple[int, ...] | None, patch: tuple[int, ...] = PATCH, **values: Any) -> FusionSampler:
     chosen = settings(**values)
-    return Recipe(patch, chosen, KeepTransform(), VolumeFusionTransform(patch, chosen), padded_crop=crop)
+    return FusionSampler(patch, chosen, KeepTransform(), VolumeFusionTransform(patch, chosen), padded_crop=crop)
 
 
 def seed_globally(seed: int) -> None:
@@ -128,7 +128,7 @@ def test_batches_have_the_shape_of_the_patch(
     make_cases: MakeCases, patch: tuple[int, ...], shape: tuple[int, ...], channels: int, padded: bool
 ) -> None:
     cases = make_cases((channels, *shape), (channels, *shape))
-    loader = FusionLoader(cases, 2, plain_recipe(patch, patch) if padded else recipe(patch))
+    loader = SampleLoader(cases, 2, plain_recipe(patch, patch) if padded else recipe(patch))
     batch = next(loader)
     assert (batch["data"].dtype, tuple(batch["data"].shape)) == (torch.float32, (2, channels, *patch))
     assert (batch["target"].dtype, tuple(batch["target"].shape)) == (torch.uint8, (2, 1, *patch))
@@ -139,7 +139,7 @@ def test_batches_have_the_shape_of_the_patch(
 def test_deep_supervision_gives_a_target_for_each_resolution(cases: UnlabeledCases) -> None:
     plain = recipe()
     finish = DownsampleSegForDSTransform([[1, 1, 1], [0.5, 0.5, 0.5]])
-    batch = next(FusionLoader(cases, 3, Recipe(plain.patch, plain.settings, plain.augment, plain.fuse, finish)))
+    batch = next(SampleLoader(cases, 3, FusionSampler(plain.patch, plain.settings, plain.augment, plain.fuse, finish)))
     assert [tuple(target.shape) for target in batch["target"]] == [(3, 1, 12, 16, 16), (3, 1, 6, 8, 8)]
 
 
@@ -147,14 +147,14 @@ def test_batches_follow_the_global_seed(cases: UnlabeledCases) -> None:
     batches = []
     for seed in (1, 1, 2):
         seed_globally(seed)
-        batches.append(next(FusionLoader(cases, 2, recipe())))
+        batches.append(next(SampleLoader(cases, 2, recipe())))
     assert torch.equal(batches[0]["data"], batches[1]["data"])
     assert torch.equal(batches[0]["target"], batches[1]["target"])
     assert not torch.equal(batches[0]["target"], batches[2]["target"])
 
 
 def test_batches_go_on_without_repeating_themselves(cases: UnlabeledCases) -> None:
-    loader = FusionLoader(cases, 2, recipe())
+    loader = SampleLoader(cases, 2, recipe())
     maps = [next(loader)["target"] for _ in range(4)]
     assert not any(torch.equal(maps[i], maps[j]) for i in range(4) for j in range(i))
 
@@ -162,7 +162,7 @@ def test_batches_go_on_without_repeating_themselves(cases: UnlabeledCases) -> No
 def test_keys_name_the_case_seen_in_class_zero_and_the_one_seen_in_the_last_class(tmp_path: Path) -> None:
     for name, level in (("ten", 10), ("twenty", 20)):
         save_case(tmp_path, name, normal(level, 1, 20, 20, 20) * 0.1 + level)
-    loader = FusionLoader(UnlabeledCases(tmp_path, ["ten", "twenty"]), 6, recipe(partner="other"))
+    loader = SampleLoader(UnlabeledCases(tmp_path, ["ten", "twenty"]), 6, recipe(partner="other"))
     batch = next(loader)
     level = {"ten": 10.0, "twenty": 20.0}
     for image, labels, (background, foreground) in zip(batch["data"], batch["target"], batch["keys"], strict=True):
@@ -171,8 +171,9 @@ def test_keys_name_the_case_seen_in_class_zero_and_the_one_seen_in_the_last_clas
 
 
 def test_every_case_is_drawn_equally_often_as_background(cases: UnlabeledCases) -> None:
-    loader = FusionLoader(cases, 1, recipe(partner="other"))
-    drawn = [loader.draw_pair(np.random.default_rng([9, i]))["keys"][0] for i in range(300)]
+    seed_globally(9)
+    loader = SampleLoader(cases, 1, recipe(partner="other"))
+    drawn = [next(loader)["keys"][0][0] for _ in range(300)]
     assert all(binomial(drawn.count(name), 300, 1 / 3) for name in cases.identifiers)
 
 
@@ -181,8 +182,8 @@ def test_two_crops_of_one_case_are_cut_apart(tmp_path: Path) -> None:
     rows = np.arange(48, dtype=np.float32)[:, None, None]
     save_case(tmp_path, "rows", np.tile(rows, (1, 8, 8))[None])
     chosen = recipe((12, 8, 8), minimum_distance=0.5, scale=[1.0, 1.0], partner="same", intensity=False)
-    loader = FusionLoader(UnlabeledCases(tmp_path, ["rows"]), 1, chosen)
-    pairs = [loader.draw_pair(np.random.default_rng(i)) for i in range(50)]
+    rows_only = UnlabeledCases(tmp_path, ["rows"])
+    pairs = [chosen.draw_pair(np.random.default_rng(i), rows_only, "rows") for i in range(50)]
     assert min(abs(float(pair["image"].mean() - pair["partner"].mean())) for pair in pairs) >= 6
 
 
@@ -190,15 +191,15 @@ def test_an_empty_crop_is_drawn_again(tmp_path: Path) -> None:
     image = normal(0, 1, 40, 16, 16)
     image[:, 10:] = -1  # in two thirds of the places a crop sees only this
     save_case(tmp_path, "half", image)
-    loader = FusionLoader(UnlabeledCases(tmp_path, ["half"]), 1, recipe(scale=[1.0, 1.0], intensity=False))
-    pairs = [loader.draw_pair(np.random.default_rng(i)) for i in range(60)]
+    cases, sampler = UnlabeledCases(tmp_path, ["half"]), recipe(scale=[1.0, 1.0], intensity=False)
+    pairs = [sampler.draw_pair(np.random.default_rng(i), cases, "half") for i in range(60)]
     empty = sum(bool(pair["image"].amax() == pair["image"].amin()) for pair in pairs)
     assert empty < 60 * 0.35  # about (19 / 29) ** 5 = 0.12 are, and 0.66 would be if the first crop were taken
 
 
 def test_a_case_without_any_contrast_does_not_hang_the_loader(tmp_path: Path) -> None:
     save_case(tmp_path, "air", np.full((1, 20, 20, 20), -1, dtype=np.float32))
-    batch = next(FusionLoader(UnlabeledCases(tmp_path, ["air"]), 2, recipe()))
+    batch = next(SampleLoader(UnlabeledCases(tmp_path, ["air"]), 2, recipe()))
     assert (batch["data"] == -1).all()
 
 
@@ -242,7 +243,7 @@ def test_mixed_partners_are_the_same_case_as_often_as_set(share: float) -> None:
 
 @pytest.mark.parametrize("partner", ["same", "other", "mixed"])
 def test_a_lone_case_is_its_own_partner(make_cases: MakeCases, partner: str) -> None:
-    loader = FusionLoader(make_cases((1, 20, 24, 28)), 2, recipe(partner=partner))
+    loader = SampleLoader(make_cases((1, 20, 24, 28)), 2, recipe(partner=partner))
     assert next(loader)["keys"] == [("case_0", "case_0")] * 2
 
 
@@ -279,14 +280,14 @@ def test_choosing_a_partner_does_not_go_through_all_cases(partner: str) -> None:
 
 
 def test_with_reuse_each_pair_serves_twice_with_the_roles_exchanged(cases: UnlabeledCases) -> None:
-    keys = next(FusionLoader(cases, 5, recipe(partner="other", reuse_crops=True)))["keys"]
+    keys = next(SampleLoader(cases, 5, recipe(partner="other", reuse_crops=True)))["keys"]
     assert len(keys) == 5
     assert keys[1] == keys[0][::-1]
     assert keys[3] == keys[2][::-1]
 
 
 def test_with_reuse_both_samples_show_the_same_two_crops(cases: UnlabeledCases) -> None:
-    loader = FusionLoader(cases, 2, recipe(partner="other", reuse_crops=True))
+    loader = SampleLoader(cases, 2, recipe(partner="other", reuse_crops=True))
     batch = next(loader)
     (first, second), (one, two) = batch["data"], batch["target"]
     # Where the first shows its background alone and the second its foreground alone, they show the same crop.
@@ -312,14 +313,14 @@ def test_exchanging_a_pair_exchanges_images_masks_and_keys() -> None:
 
 
 def test_a_fixed_sample_is_always_the_same(cases: UnlabeledCases) -> None:
-    first, again = (FusionLoader(cases, size, recipe()).fixed_sample(7, 3) for size in (1, 4))
+    first, again = (SampleLoader(cases, size, recipe()).fixed_sample(7, 3) for size in (1, 4))
     assert torch.equal(first["image"], again["image"])
     assert torch.equal(first["target"], again["target"])
     assert first["keys"] == again["keys"]
 
 
 def test_a_fixed_sample_neither_reads_nor_moves_the_global_state(cases: UnlabeledCases) -> None:
-    loader = FusionLoader(cases, 1, recipe())
+    loader = SampleLoader(cases, 1, recipe())
     seed_globally(1)
     first = loader.fixed_sample(7, 3)
     following = np.random.random()  # noqa: NPY002
@@ -330,18 +331,18 @@ def test_a_fixed_sample_neither_reads_nor_moves_the_global_state(cases: Unlabele
 
 @pytest.mark.parametrize(("seed", "index"), [(8, 3), (7, 0)])
 def test_fixed_samples_differ_by_seed_and_by_number(cases: UnlabeledCases, seed: int, index: int) -> None:
-    loader = FusionLoader(cases, 1, recipe())
+    loader = SampleLoader(cases, 1, recipe())
     assert not torch.equal(loader.fixed_sample(7, 3)["target"], loader.fixed_sample(seed, index)["target"])
 
 
 def test_fixed_samples_go_round_the_cases(cases: UnlabeledCases) -> None:
-    loader = FusionLoader(cases, 1, recipe())
+    loader = SampleLoader(cases, 1, recipe())
     names = [loader.fixed_sample(7, i)["keys"][0] for i in range(5)]
     assert names == ["case_0", "case_1", "case_2", "case_0", "case_1"]
 
 
 def test_a_fixed_sample_shows_what_was_fused(cases: UnlabeledCases) -> None:
-    sample = FusionLoader(cases, 1, recipe()).fixed_sample(7, 3)
+    sample = SampleLoader(cases, 1, recipe()).fixed_sample(7, 3)
     background, foreground = sample["sources"]
     labels = sample["target"]
     assert torch.equal(sample["image"][labels == 0], background[labels == 0])
@@ -362,7 +363,7 @@ def test_a_voxel_that_is_not_finite_is_reported_with_its_case_and_file(tmp_path:
     image[0, 3, 4, 5] = value
     save_case(tmp_path, "broken", image)
     with pytest.raises(DataError, match=r"Case broken: .*broken\.b2nd holds NaN or infinite voxels within \[\[0, 16\]"):
-        next(FusionLoader(UnlabeledCases(tmp_path, ["broken"]), 1, recipe((16, 16, 16), scale=[1.0, 1.0])))
+        next(SampleLoader(UnlabeledCases(tmp_path, ["broken"]), 1, recipe((16, 16, 16), scale=[1.0, 1.0])))
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
@@ -396,7 +397,7 @@ def test_a_file_that_breaks_while_it_is_read_is_reported_with_its_case_and_file(
 
 
 def test_a_missing_case_is_reported_with_its_name_and_folder(cases: UnlabeledCases) -> None:
-    loader = FusionLoader(UnlabeledCases(cases.folder, ["gone"]), 1, recipe())
+    loader = SampleLoader(UnlabeledCases(cases.folder, ["gone"]), 1, recipe())
     with pytest.raises(DataError, match=r"Case gone: none of gone\.b2nd, gone\.npy, gone\.npz is in") as refused:
         next(loader)
     assert str(cases.folder) in str(refused.value)
@@ -429,7 +430,7 @@ def test_an_archive_of_numpy_is_read_without_its_labels(tmp_path: Path) -> None:
 def test_batches_come_from_archives_of_numpy_too(tmp_path: Path) -> None:
     image = normal(2, 1, 16, 18, 20)
     nnUNetDatasetNumpy.save_case(image, np.zeros(image.shape, dtype=np.int8), {}, str(tmp_path / "a"))
-    batch = next(FusionLoader(UnlabeledCases(tmp_path, ["a"]), 2, recipe()))
+    batch = next(SampleLoader(UnlabeledCases(tmp_path, ["a"]), 2, recipe()))
     assert tuple(batch["data"].shape) == (2, 1, *PATCH)
 
 
@@ -507,7 +508,7 @@ def test_a_window_outside_the_volume_is_all_padding() -> None:
 
 def test_where_both_crops_are_padding_the_label_is_background(make_cases: MakeCases) -> None:
     cases = make_cases((1, 8, 10, 9), (1, 9, 8, 10))
-    loader = FusionLoader(cases, 1, plain_recipe((16, 16, 16), (16, 16, 16)))
+    loader = SampleLoader(cases, 1, plain_recipe((16, 16, 16), (16, 16, 16)))
     sample = loader.fixed_sample(1, 0)
     background, foreground = sample["sources"]
     padding = (background == 0) & (foreground == 0)  # a drawn voxel is never exactly zero
@@ -526,10 +527,10 @@ def test_nnunets_own_augmentation_can_take_the_place_of_ours(
     cases = make_cases((2, 9, 28, 26), (2, 12, 40, 22))
     chosen = settings(reuse_crops=True)
     own = nnUNetTrainer.get_training_transforms(patch, (-0.5, 0.5), None, tuple(range(len(patch))), flat_axis)
-    loader = FusionLoader(
+    loader = SampleLoader(
         cases,
         2,
-        Recipe(patch, chosen, AugmentEachTransform(own), VolumeFusionTransform(patch, chosen), padded_crop=crop),
+        FusionSampler(patch, chosen, AugmentEachTransform(own), VolumeFusionTransform(patch, chosen), padded_crop=crop),
     )
     seed_globally(5)
     for _ in range(5):
@@ -544,7 +545,7 @@ def test_nnunets_own_augmentation_can_take_the_place_of_ours(
 
 
 def test_a_loader_works_alike_in_a_process_that_was_spawned(cases: UnlabeledCases) -> None:
-    pickled = pickle.dumps(FusionLoader(cases, 2, recipe()))
+    pickled = pickle.dumps(SampleLoader(cases, 2, recipe()))
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         elsewhere = pool.submit(first_targets, pickled).result(timeout=120)
     np.testing.assert_array_equal(first_targets(pickled), elsewhere)
@@ -556,7 +557,7 @@ def test_two_crops_of_one_volume_are_apart_whatever_the_augmentation(
 ) -> None:
     from nnunet_volf import cases as cases_module
     from nnunet_volf.cases import UnlabeledCases
-    from nnunet_volf.recipes import pair_recipe
+    from nnunet_volf.pretext.volf.pretext import VolumeFusion
 
     windows = []
     read = cases_module.CaseImage.read
@@ -567,7 +568,7 @@ def test_two_crops_of_one_volume_are_apart_whatever_the_augmentation(
     settings = VolFSettings.from_mapping(
         {"partner": "same", "augmentation": augmentation, "minimum_distance": 0.5, "scale": [1.0, 1.0]}
     )
-    loader = FusionLoader(UnlabeledCases(tmp_path, ["a"]), 1, pair_recipe((16, 16, 16), settings))
+    loader = SampleLoader(UnlabeledCases(tmp_path, ["a"]), 1, VolumeFusion(settings, given_for((16, 16, 16))).sampler())
     for index in range(30):
         windows.clear()
         loader.fixed_sample(0, index)

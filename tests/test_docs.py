@@ -18,8 +18,8 @@ from training import make_trainer, with_settings
 
 from nnunet_volf.cli import parser
 from nnunet_volf.finetune_settings import FineTuneSettings
+from nnunet_volf.pretext.volf.settings import VolFSettings
 from nnunet_volf.setting_rules import Settings, parse_assignments
-from nnunet_volf.settings import VolFSettings
 
 REPOSITORY = Path(__file__).parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]

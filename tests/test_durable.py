@@ -155,7 +155,7 @@ def test_going_on_with_a_finished_training_leaves_it_as_it_is(phantoms: NnUNetFo
 def test_resuming_with_another_number_of_classes_is_refused(phantoms: NnUNetFolders) -> None:
     run(make_trainer(with_settings("Changed", epochs=1)))
     with_settings("Changed", epochs=1, coefficients=2, foreground_ratio=0.5)
-    with pytest.raises(TrainingError, match="trained with 4 coefficients and the plans say 2"):
+    with pytest.raises(TrainingError, match="coefficients 4 -> 2. Its last layers do not fit. Set coefficients=4 again"):
         make_trainer("Changed", resume=True)
 
 

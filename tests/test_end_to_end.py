@@ -177,7 +177,7 @@ def test_fold_all_trains_on_every_case_and_says_what_it_validates_on(phantoms: N
     trainer = train(plans, fold="all")
     assert len(trainer.dataloader_train.data_loader.indices) == 6
     log = next(fold_folder(phantoms, plans, fold="all").glob("training_log*")).read_text()
-    assert "Validation fusions are made from training cases" in log
+    assert "Validation samples are made from training cases" in log
 
 
 def test_validation_is_the_same_from_epoch_to_epoch_and_from_run_to_run(phantoms: NnUNetFolders) -> None:

@@ -13,7 +13,9 @@ from training import DATASET
 
 from nnunet_volf import estimate
 from nnunet_volf.estimate import STEPS, WARM_UP, Speed, measure_speed
-from nnunet_volf.settings import VolFSettings
+from nnunet_volf.pretext.given import given_by
+from nnunet_volf.pretext.volf.pretext import VolumeFusion
+from nnunet_volf.pretext.volf.settings import VolFSettings
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_the_plans_own_network_is_trained_for_a_step_on_batches_of_its_size(
     shapes: list[tuple[int, ...]] = []
 
     def note(config: Any, *arguments: Any) -> Any:
-        made.append(arguments[:2])
+        made.append(arguments)
         return make(config, *arguments)
 
     convolution = torch.nn.Conv3d if configuration == "3d_fullres" else torch.nn.Conv2d
@@ -82,9 +84,11 @@ def test_the_plans_own_network_is_trained_for_a_step_on_batches_of_its_size(
     monkeypatch.setattr(estimate, "_timed", run_once)
     monkeypatch.setattr(estimate, "_network_step", note)
     settings = VolFSettings.from_mapping({"coefficients": 3, "foreground_ratio": 0.6})
-    speed = measure_speed(plan[configuration], channels, settings, torch.device("cpu"))
+    given = given_by(plan[configuration], [f"channel {n}" for n in range(channels)], DATASET)
+    speed = measure_speed(plan[configuration], VolumeFusion(settings, given), torch.device("cpu"))
     assert speed == Speed(1.0, 2.0)
-    assert made == [(channels, 4)], "one class more than coefficients"
+    [(pretext, data)] = made
+    assert (len(pretext.labels()), data.shape[1]) == (4, channels), "one class more than coefficients"
     assert shapes[0] == (2, channels, *plan[configuration]["patch_size"])
     batch = seen[1][0]
     assert tuple(batch["data"].shape) == (2, channels, *plan[configuration]["patch_size"])
@@ -93,6 +97,6 @@ def test_the_plans_own_network_is_trained_for_a_step_on_batches_of_its_size(
 
 def test_a_real_measurement_is_a_positive_number_of_seconds(phantoms: NnUNetFolders) -> None:
     plan = json.loads((phantoms.preprocessed / DATASET / "nnUNetPlans.json").read_text())["configurations"]["2d"]
-    speed = measure_speed(plan, 1, VolFSettings(), torch.device("cpu"))
+    speed = measure_speed(plan, VolumeFusion(VolFSettings(), given_by(plan, ["CT"], DATASET)), torch.device("cpu"))
     assert 0 < speed.step < 60
     assert 0 < speed.batch < 60

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_volf.fusion import (
+from nnunet_volf.pretext.volf.fusion import (
     Boxes,
     Grid,
     Shuffle,
@@ -26,7 +26,7 @@ from nnunet_volf.fusion import (
     size_ranges,
     volume_fusion,
 )
-from nnunet_volf.settings import VolFSettings
+from nnunet_volf.pretext.volf.settings import VolFSettings
 
 PATCHES = st.one_of(
     st.tuples(*[st.integers(4, 24)] * 2),

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_volf.labels import fusion_dataset_json, fusion_labels
+from nnunet_volf.labels import relabelled
+from nnunet_volf.pretext.volf.labels import fusion_labels
 
 WITH_REGIONS: dict[str, Any] = {
     "channel_names": {"0": "CT"},
@@ -35,19 +36,19 @@ def test_labels_are_named_after_their_coefficient() -> None:
 
 @pytest.mark.parametrize("k", [2, 4, 16])
 def test_nnunet_builds_a_head_for_each_class(k: int) -> None:
-    assert manager(fusion_dataset_json(WITH_REGIONS, k)).num_segmentation_heads == k + 1
+    assert manager(relabelled(WITH_REGIONS, fusion_labels(k))).num_segmentation_heads == k + 1
 
 
 def test_regions_and_the_ignore_label_are_gone() -> None:
     assert manager(WITH_REGIONS).has_regions
-    labels = manager(fusion_dataset_json(WITH_REGIONS, 4))
+    labels = manager(relabelled(WITH_REGIONS, fusion_labels(4)))
     assert not labels.has_regions
     assert not labels.has_ignore_label
     assert labels.foreground_labels == [1, 2, 3, 4]
 
 
 def test_all_else_in_the_description_is_kept() -> None:
-    described = fusion_dataset_json(WITH_REGIONS, 4)
+    described = relabelled(WITH_REGIONS, fusion_labels(4))
     assert {k: v for k, v in described.items() if k != "labels"} == {
         k: v for k, v in WITH_REGIONS.items() if k not in ("labels", "regions_class_order")
     }
@@ -55,9 +56,9 @@ def test_all_else_in_the_description_is_kept() -> None:
 
 def test_the_description_that_is_given_is_left_as_it_is() -> None:
     given = copy.deepcopy(WITH_REGIONS)
-    fusion_dataset_json(given, 4)["labels"]["more"] = 9
+    relabelled(given, fusion_labels(4))["labels"]["more"] = 9
     assert given == WITH_REGIONS
 
 
 def test_a_description_without_labels_gets_them() -> None:
-    assert manager(fusion_dataset_json({"channel_names": {"0": "CT"}}, 4)).num_segmentation_heads == 5
+    assert manager(relabelled({"channel_names": {"0": "CT"}}, fusion_labels(4))).num_segmentation_heads == 5

@@ -12,12 +12,13 @@ import pytest
 
 from nnunet_volf import launch
 from nnunet_volf.errors import TrainingError
-from nnunet_volf.launch import TRAINER, Training, trainings_with
+from nnunet_volf.launch import Training, trainings_with
 from nnunet_volf.plans import PlannedDataset
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 
 NAME = "Dataset501_Archive"
+TRAINER = "nnUNetTrainerVolF"
 
 
 @pytest.fixture
@@ -119,6 +120,7 @@ def test_the_trainings_of_a_plan_are_those_of_its_very_name(training: Training, 
         (f"{TRAINER}__VolFPlans__2d/fold_0/checkpoint_latest.pth", True),
         (f"{TRAINER}__VolFPlans__3d_lowres/fold_0/training_log.txt", False),
         (f"{TRAINER}__VolFPlans2__3d_fullres/fold_all/checkpoint_final.pth", False),
+        ("nnUNetTrainerMAE__VolFPlans__3d_fullres/fold_0/checkpoint_final.pth", True),
         ("nnUNetTrainer__VolFPlans__3d_fullres/fold_0/checkpoint_final.pth", False),
     ):
         (folder / place).parent.mkdir(parents=True)

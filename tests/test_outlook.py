@@ -19,7 +19,7 @@ from nnunet_volf.plans import PlannedDataset, planned_dataset
 from nnunet_volf.preprocessing import outlook
 from nnunet_volf.preprocessing.outlook import Size, describe_disk, describe_time, guess_size, size_of
 from nnunet_volf.preprocessing.sources import Found, SourceItem, find
-from nnunet_volf.settings import VolFSettings
+from nnunet_volf.pretext.catalogue import METHODS
 
 
 def planned(spacing: list[float], order: tuple[int, int, int] = (0, 1, 2)) -> PlannedDataset:
@@ -122,11 +122,11 @@ def test_the_disk_is_told_where_the_folder_will_be(tmp_path: Path, monkeypatch: 
 def time_told(
     monkeypatch: pytest.MonkeyPatch, phantoms: NnUNetFolders, device: str, speed: Speed, gpus: int = 1, cpus: int = 9
 ) -> str:
-    settings = VolFSettings.from_mapping({"epochs": 100, "iterations": 36})
+    settings = {"epochs": 100, "iterations": 36}
     monkeypatch.setattr(estimate, "measure_speed", lambda *_: speed)
     monkeypatch.setattr(outlook.machine, "usable_cpus", lambda: SimpleNamespace(value=cpus))
     monkeypatch.setattr("os.cpu_count", lambda: cpus)
-    return describe_time(planned_dataset("901"), "3d_fullres", settings, device, gpus)
+    return describe_time(planned_dataset("901"), "3d_fullres", settings, METHODS["volf"], device, gpus)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_the_speed_that_is_told_is_that_of_the_plans_network_and_channels(
     given: list[Any] = []
     monkeypatch.setattr(estimate, "measure_speed", lambda *args: given.extend(args) or Speed(1.0, 1.0))
     plans = json.loads((phantoms.preprocessed / "Dataset901_Phantom" / "nnUNetPlans.json").read_text())
-    describe_time(planned_dataset("901"), "2d", VolFSettings(), "cpu", 1)
+    describe_time(planned_dataset("901"), "2d", {"coefficients": 2, "foreground_ratio": 0.5}, METHODS["volf"], "cpu", 1)
     assert given[0]["patch_size"] == plans["configurations"]["2d"]["patch_size"]
-    assert given[1:3] == [1, VolFSettings()]
-    assert str(given[3]) == "cpu"
+    assert (given[1].given.channels, given[1].settings.coefficients) == (("phantom0",), 2)
+    assert str(given[2]) == "cpu"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from nnunet_volf.panels import PanelCase, class_colours, draw_panel
+from nnunet_volf.pretext.volf.panel import PanelCase, class_colours, draw_panel
 
 
 def case(shape: tuple[int, ...], predicted: bool) -> PanelCase:

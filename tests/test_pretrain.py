@@ -37,7 +37,7 @@ from nnunet_volf.launch import Training
 from nnunet_volf.phantoms import make_phantom
 from nnunet_volf.plans import planned_dataset
 from nnunet_volf.preprocessing import outlook
-from nnunet_volf.settings import VolFSettings
+from nnunet_volf.pretext.volf.settings import VolFSettings
 
 Capture = pytest.CaptureFixture[str]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_volf.scoring import confusion_matrix, describe, score
+from nnunet_volf.pretext.volf.scoring import confusion_matrix, score
 
 
 def literal_confusion(predicted: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray:
@@ -68,7 +68,7 @@ def test_an_empty_matrix_gives_no_number_and_no_warning() -> None:
     ],
 )  # fmt: skip
 def test_the_description_names_the_state_of_the_training(confusion: np.ndarray, words: str) -> None:
-    text = describe(score(confusion))
+    text = score(confusion).describe()
     assert words in text
     assert "k taken for K-k" in text
     assert "0/4:" in text

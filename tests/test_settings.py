@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from nnunet_volf.errors import SettingsError
 from nnunet_volf.optimizers import OPTIMIZERS
+from nnunet_volf.pretext.volf.settings import AUGMENTATIONS, PARTNERS, PRESETS, SCHEMES, VolFSettings
 from nnunet_volf.setting_rules import parse_assignments
-from nnunet_volf.settings import AUGMENTATIONS, PARTNERS, PRESETS, SCHEMES, VolFSettings
 
 
 def message(**values: Any) -> str:
@@ -182,7 +182,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one() -> None:
 
 def test_a_name_like_no_other_is_refused_with_all_known_ones() -> None:
     refusal = message(zzz=5)
-    assert refusal.startswith("There is no setting 'zzz'. Known: preset, scheme, ")
+    assert refusal.startswith("There is no setting 'zzz'. Known: preset, crops, ")
     assert all(field.name in refusal for field in dataclasses.fields(VolFSettings))
 
 

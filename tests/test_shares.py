@@ -15,9 +15,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from nnunet_volf.errors import SettingsError
-from nnunet_volf.fusion import Grid, box_counts, draw_layout, fuse, paint, size_ranges
-from nnunet_volf.settings import PRESETS, VolFSettings
-from nnunet_volf.shares import check_fusion, class_shares
+from nnunet_volf.pretext.volf.fusion import Grid, box_counts, draw_layout, fuse, paint, size_ranges
+from nnunet_volf.pretext.volf.settings import PRESETS, VolFSettings
+from nnunet_volf.pretext.volf.shares import check_fusion, class_shares
 
 # The published measurements have two or three decimals and leave out that the number of fused blocks is
 # rounded down, which moves the background's share by up to half a block, 0.005 in the means below.

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import math
 
-import numpy as np
-
-from nnunet_volf.scoring import FusionScores
-from nnunet_volf.settings import VolFSettings
+from nnunet_volf.pretext.volf.scoring import FusionScores
+from nnunet_volf.pretext.volf.settings import VolFSettings
 from nnunet_volf.summary import summarize
 
 
 def test_a_summary_is_json_that_anyone_can_read() -> None:
-    scores = FusionScores((0.5, math.nan, 0.25), 0.125, (math.nan, 0.75, math.nan), 0.2)
+    scores = FusionScores((0.5, math.nan, 0.25), 0.125, (math.nan, 0.75, math.nan), 0.2, ((1, 2), (3, 4)))
     settings = VolFSettings.from_mapping({"epochs": 3})
-    summary = summarize(scores, np.array([[1, 2], [3, 4]]), 0.75, settings, dataset="Dataset501_Archive", epochs=3)
+    summary = summarize(scores, 0.75, settings, dataset="Dataset501_Archive", epochs=3)
     assert list(summary)[:2] == ["dataset", "epochs"], "what it is about comes first"
     text = json.dumps(summary, allow_nan=False)
     read = json.loads(text)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pretexts import given_for
 
 from nnunet_volf.augment import draw_start, draw_window
 from nnunet_volf.cases import LOCATIONS_KEY, UnlabeledCases
-from nnunet_volf.dataloading import FusionLoader
-from nnunet_volf.recipes import pair_recipe
-from nnunet_volf.settings import VolFSettings
+from nnunet_volf.pretext.volf.pretext import VolumeFusion
+from nnunet_volf.pretext.volf.settings import VolFSettings
 
 VOLUME = (24, 40, 40)
 CORNER = (slice(18, 24), slice(30, 40), slice(0, 10))  # all the tissue there is
@@ -32,9 +32,9 @@ def mostly_air(tmp_path: Path) -> UnlabeledCases:
 
 def share_with_tissue(cases: UnlabeledCases, **values: object) -> float:
     settings = VolFSettings.from_mapping({"scale": [1.0, 1.0], **values})
-    loader = FusionLoader(cases, 1, pair_recipe((12, 12, 12), settings))
+    sampler = VolumeFusion(settings, given_for((12, 12, 12))).sampler()
     case, rng = cases.open("case"), np.random.default_rng(0)
-    crops = [case.read(loader._draw_window(rng, case, None)) for _ in range(200)]
+    crops = [case.read(sampler._draw_window(rng, case, None)) for _ in range(200)]
     return float(np.mean([bool((crop != -1).any()) for crop in crops]))
 
 

@@ -16,8 +16,8 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
 
 from nnunet_volf.errors import DataError, SettingsError
-from nnunet_volf.settings import VolFSettings
-from nnunet_volf.transforms import (
+from nnunet_volf.pretext.volf.settings import VolFSettings
+from nnunet_volf.pretext.volf.transforms import (
     AugmentEachTransform,
     KeepTransform,
     PairVolumeFusion,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nnunet_volf import plans
 from nnunet_volf.commands import options
 from nnunet_volf.datasets import RESULTS, nnunet_folder
+from nnunet_volf.pretext.catalogue import METHODS
 from nnunet_volf.setting_rules import parse_assignments
 
 if TYPE_CHECKING:
@@ -27,14 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("dataset", help="the labelled dataset, planned and preprocessed, for example 4")
     options.add_plans(parser)
-    parser.add_argument("--pretrained", metavar="FILE", help="the weights of the arms volf and encoder")
+    parser.add_argument("--pretrained", metavar="FILE", help="the weights of the arms that name none of their own")
     parser.add_argument(
         "--arms",
         nargs="+",
         default=[],
         metavar="ARM",
-        help="of scratch, encoder (only that of the weights), volf, stock (nnUNetTrainer), NAME=FILE (other weights) "
-        "[the first four]",
+        help=f"of scratch, encoder (only that of the weights), {', '.join(METHODS)} (all that their method trained), "
+        "stock (nnUNetTrainer), METHOD=FILE or NAME=FILE (other weights) [scratch, encoder, the method, stock]",
     )
     parser.add_argument(
         "--labels",

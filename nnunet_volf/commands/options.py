@@ -7,7 +7,7 @@ import argparse
 from nnunet_volf import plans
 from nnunet_volf.errors import VolFError
 from nnunet_volf.networks.catalogue import NETWORKS
-from nnunet_volf.settings import PRESETS
+from nnunet_volf.pretext.catalogue import DEFAULT_METHOD, METHODS, Method
 from nnunet_volf.weights.choices import CHANNEL_RULES, SCOPES
 
 
@@ -102,6 +102,11 @@ def add_planning(parser: argparse.ArgumentParser) -> None:
         "[nnU-Net's own, or what the plans of --for have]",
     )
     parser.add_argument(
+        "--context-block",
+        action="store_true",
+        help="plan the network with a context block between encoder and decoder",
+    )
+    parser.add_argument(
         "-p",
         metavar="PLANS",
         help=f"with --for: that dataset's plans [{plans.DEFAULT_PLANS}, or those with the --architecture]",
@@ -136,7 +141,23 @@ def add_planning(parser: argparse.ArgumentParser) -> None:
         help=f"plans to write [{plans.OUR_PLANS}; for a labelled dataset by planner and network: nnUNetPCTNetPlans]",
     )
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="pretraining settings")
-    parser.add_argument("--preset", choices=sorted(PRESETS), help="the numbers of a publication")
+    add_pretext(parser)
+    parser.add_argument("--preset", metavar="NAME", help="the numbers of a publication, for example reference-2025")
+
+
+def add_pretext(parser: argparse.ArgumentParser) -> None:
+    """Declare what is learnt where there are no labels."""
+    parser.add_argument(
+        "--pretext",
+        choices=tuple(METHODS),
+        default=DEFAULT_METHOD,
+        help="; ".join(f"{name}: {method.title}" for name, method in METHODS.items()) + " [%(default)s]",
+    )
+
+
+def method_asked(args: argparse.Namespace) -> Method:
+    """Return the pretext task that was asked for."""
+    return METHODS[args.pretext]
 
 
 def add_task(parser: argparse.ArgumentParser) -> None:

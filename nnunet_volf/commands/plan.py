@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-d",
         required=True,
         metavar="DATASET",
-        help="the imported dataset, for example 501; with --architecture also a labelled one, for example 4",
+        help="the imported dataset, for example 501; with --architecture or --context-block also a labelled one, "
+        "for example 4",
     )
     options.add_target(parser)
     options.add_planning(parser)
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     network_of(args)
     name = find_dataset(args.d, RAW).name
     if not is_imported(name):
-        if args.architecture:
+        if args.architecture or args.context_block:
             return _plan_labelled(args, name)
         number = dataset_number(name)
         raise DataError(
@@ -74,13 +75,14 @@ def planner_of(args: argparse.Namespace) -> Planner:
     """Return what plans are made by, where they are made."""
     from nnunet_volf.preprocessing.planners import Planner
 
-    return Planner(args.pl, network_of(args), args.spacing, args.gpu_memory_target)
+    return Planner(args.pl, network_of(args), args.spacing, args.gpu_memory_target, args.context_block)
 
 
 def target_of(args: argparse.Namespace, write: bool = True) -> plans.PlannedDataset | None:
     """Return the dataset that an archive is planned for, and settle the names of its plans and of the archive's.
 
-    Where a network was asked for that the dataset has no plans with yet, they are made first, and written if `write`.
+    Where a network or a context block was asked for that the dataset has no plans with yet, they are made first, and
+    written if `write`.
     """
     from nnunet_volf.preprocessing.target_plans import plan_target, require_network, write_target
 
@@ -89,24 +91,26 @@ def target_of(args: argparse.Namespace, write: bool = True) -> plans.PlannedData
     args.p = asked or plans.DEFAULT_PLANS
     if args.target is None:
         return None
-    if network is None:
+    if network is None and not args.context_block:
         return plans.planned_dataset(args.target, args.p)
     planner = planner_of(args)
     args.p = asked or planner.plans_name
     folder = find_dataset(args.target, PREPROCESSED)
     if (folder / f"{args.p}.json").is_file():
         there = plans.planned_dataset(args.target, args.p)
-        require_network(there, args.c, network)
+        require_network(there, args.c, network, args.context_block)
         return there
     if asked:
         raise SettingsError(
             f"{folder / args.p}.json does not exist. Leave -p out, which makes {planner.plans_name} where they are not "
-            f"there; or make these plans: {plan_with_network_command(args.target, network)} --as {args.p}."
+            "there; or make these plans: "
+            f"{plan_with_network_command(args.target, network, args.context_block)} --as {args.p}."
         )
     planned: plans.PlannedDataset = plan_target(args.target, planner, args.p)
     if write:
-        planned = write_target(planned, args.c, {})
-    print(f"{planned.name} has no plans with {network.title}: {args.p} {'made' if write else 'will be made'} first")
+        planned = write_target(planned, args.c, {}, options.method_asked(args))
+    when = "made" if write else "will be made"
+    print(f"{planned.name} has no plans with {planner.asked_for}: {args.p} {when} first")
     _print_plan(planned, args, planner)
     print()
     return planned
@@ -123,7 +127,7 @@ def _plan_labelled(args: argparse.Namespace, dataset: str) -> int:
         )
     planner = planner_of(args)
     name = args.name or planner.plans_name
-    planned = write_target(plan_target(dataset, planner, name), args.c, settings_of(args))
+    planned = write_target(plan_target(dataset, planner, name), args.c, settings_of(args), options.method_asked(args))
     done, cases = cases_preprocessed(planned, args.c, find_dataset(dataset, RAW))
     number = planned.number
     _print_plan(planned, args, planner)
@@ -177,11 +181,12 @@ def plan_and_say(args: argparse.Namespace, dataset: Any) -> plans.PlannedDataset
         fingerprint = take_fingerprint(dataset, args.sample, workers)
         made = planning.plan_own(dataset, fingerprint, args.name, planner)
         origin = f"by {planner}, from tissue in {fingerprint.sampled} of {len(dataset.cases)} cases"
-    planned: plans.PlannedDataset = planning.write_plans(dataset, made, args.c, settings_of(args), fingerprint)
+    method = options.method_asked(args)
+    planned: plans.PlannedDataset = planning.write_plans(dataset, made, args.c, settings_of(args), fingerprint, method)
 
     archive = comparison.Archive.read(dataset.folder)
     print(f"{planned.name}, {args.c}, {args.name}: {origin}")
-    for name, value in comparison.describe(archive, planned, args.c):
+    for name, value in comparison.describe(archive, planned, args.c, method):
         print(f"  {name:15} {value}")
     for note in [*notes, *comparison.warnings(archive, planned, args.c)]:
         print(f"  warning: {note}")

@@ -15,7 +15,7 @@ from nnunet_volf.diagnosis import check_folders
 from nnunet_volf.errors import VolFError
 from nnunet_volf.launch import Training
 from nnunet_volf.next_commands import benchmark_command, commands_after_pretraining
-from nnunet_volf.settings import PLANS_KEY, VolFSettings
+from nnunet_volf.pretext.catalogue import load_settings
 from nnunet_volf.training_files import EXIT_REQUEUE
 
 NAME = "pretrain"
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             ended = "stopped" if code == EXIT_REQUEUE else f"the training failed with code {code}"
             print(f"\n{ended}; its log is in {training.folder}\nnext: the same command, which goes on from there")
             return code
-    elif training.settings != planned.settings(args.c):
+    elif training.settings != planned.settings(args.c, method=training.method):
         print(f"  warning: this training is finished; other settings take effect in a new one: --as {args.name}2")
     return _finish(planned, args.c, training, len(dataset.cases))
 
@@ -86,13 +86,14 @@ def _require_folders() -> None:
 
 def _require_planning(args: argparse.Namespace, target: plans.PlannedDataset | None) -> None:
     """Find mistakes that would otherwise be told once an archive of any size is imported."""
+    method = options.method_asked(args)
     settings = {name: value for name, value in plan.settings_of(args).items() if value is not None}
     if target is not None:
-        target.settings(args.c, settings)
+        target.pretext(args.c, settings, method)
         return
     from nnunet_volf.preprocessing.planners import find_planner
 
-    VolFSettings.from_mapping(settings)
+    load_settings(method).from_mapping(settings)
     find_planner(args.pl)
 
 
@@ -137,7 +138,7 @@ def _print_outlook(
         return
     print(f"3 preprocess  {outlook.describe_disk(size, args.dtype, folder)}")
     known = target or before
-    kept = before.configuration(args.c).get(PLANS_KEY, {}) if before else {}
+    kept = before.configuration(args.c).get(options.method_asked(args).plans_key, {}) if before else {}
     when = "how long it takes is known once the archive is planned" if known is None else _time(args, known, kept)
     print(f"4 train       {when}")
 
@@ -148,15 +149,16 @@ def _planned_before(folder: Path, name: str) -> plans.PlannedDataset | None:
 
 
 def _training(args: argparse.Namespace, planned: plans.PlannedDataset) -> Training:
-    return Training(planned, args.c, args.name, args.f, args.device, args.num_gpus)
+    return Training(planned, args.c, args.name, args.f, args.device, args.num_gpus, options.method_asked(args))
 
 
 def _time(args: argparse.Namespace, planned: plans.PlannedDataset, kept: Mapping[str, Any]) -> str:
     """Say how long a training takes, with the settings of a plan, those kept by another, and those asked for."""
     from nnunet_volf.preprocessing.outlook import describe_time
 
-    settings = planned.settings(args.c, {**kept, **plan.settings_of(args)})
-    return str(describe_time(planned, args.c, settings, args.device, args.num_gpus))
+    settings = {**kept, **plan.settings_of(args)}
+    method = options.method_asked(args)
+    return str(describe_time(planned, args.c, settings, method, args.device, args.num_gpus))
 
 
 def _headline(number: int, stage: str) -> None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunet_volf import plans
+from nnunet_volf.commands.options import add_pretext, method_asked
 from nnunet_volf.datasets import preprocess_command
 from nnunet_volf.errors import DataError
+from nnunet_volf.pretext.catalogue import DEFAULT_METHOD
+from nnunet_volf.pretext.volf.settings import SCHEMES
 from nnunet_volf.setting_rules import parse_assignments
-from nnunet_volf.settings import SCHEMES, VolFSettings
 
 NAME = "preview"
-HELP = "Draw fusions of a preprocessed dataset and say how the classes are distributed; trains nothing"
-
-# Label maps drawn to measure the class shares; painting them reads no data.
-_MAPS = 64
+HELP = "Draw samples of a pretraining from a preprocessed dataset and say what they are like; trains nothing"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,44 +23,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="dataset number or name, for example 4")
     parser.add_argument("-p", default=plans.DEFAULT_PLANS, metavar="PLANS", help="[%(default)s]")
     parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="[%(default)s]")
-    parser.add_argument("--scheme", choices=SCHEMES, help="instead of the plans' scheme")
+    parser.add_argument("--scheme", choices=SCHEMES, help="Volume Fusion: instead of the plans' scheme")
+    add_pretext(parser)
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="try other settings; nothing is saved"
     )
-    parser.add_argument("--seed", type=int, default=0, help="another seed shows other fusions [%(default)s]")
-    parser.add_argument("--samples", type=int, default=3, help="how many fusions are drawn [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="another seed shows other samples [%(default)s]")
+    parser.add_argument("--samples", type=int, default=3, help="how many are drawn [%(default)s]")
     parser.add_argument("-o", type=Path, metavar="PNG", help="picture to write [preview_DATASET_CONFIGURATION.png]")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the picture, print the table."""
-    from nnunet_volf.dataloading import FusionLoader
-    from nnunet_volf.panels import PanelCase, draw_panel
-    from nnunet_volf.recipes import pair_recipe
+    """Write the picture, and print what is known about samples like these."""
+    from nnunet_volf.dataloading import SampleLoader
 
     if args.samples < 1:
-        raise DataError(f"--samples is {args.samples}; at least 1 fusion can be drawn.")
-    overrides = parse_assignments(args.set) | ({"scheme": args.scheme} if args.scheme else {})
+        raise DataError(f"--samples is {args.samples}; at least 1 sample can be drawn.")
+    method = method_asked(args)
+    asked = [*args.set, *([f"scheme={args.scheme}"] if args.scheme else [])]
     dataset = plans.planned_dataset(args.dataset, args.p)
-    configuration = dataset.configuration(args.c)
-    settings = dataset.settings(args.c, overrides)
-    patch = tuple(configuration["patch_size"])
+    pretext = dataset.pretext(args.c, parse_assignments(asked), method)
 
-    loader = FusionLoader(_cases(dataset, configuration), 1, pair_recipe(patch, settings))
+    loader = SampleLoader(_cases(dataset, dataset.configuration(args.c)), 1, pretext.sampler())
     samples = [loader.fixed_sample(args.seed, number) for number in range(args.samples)]
     path = args.o or Path(f"preview_{dataset.name}_{args.c}.png")
-    title = f"{dataset.name}, {args.c}: {settings.scheme}, partner {settings.partner}, seed {args.seed}"
-    draw_panel([PanelCase.from_sample(sample) for sample in samples], settings.coefficients, title, path)
-
-    _print_shares(patch, settings, args.seed)
-    if settings.augmentation == "nnunet":
-        print("The picture shows the crops before nnU-Net's augmentation.")
+    pretext.draw(samples, None, f"{dataset.name}, {args.c}: {method.title}, seed {args.seed}", path)
+    for line in pretext.preview(args.seed):
+        print(line)
     print(f"\npicture: {path}")
-    if overrides:
-        kept = [*args.set, *([f"scheme={args.scheme}"] if args.scheme else [])]
-        print(f"next: nnunet-volf settings {dataset.number} -p {args.p} -c {args.c} --set {' '.join(kept)}")
+    if asked:
+        which = "" if args.pretext == DEFAULT_METHOD else f" --pretext {args.pretext}"
+        print(f"next: nnunet-volf settings {dataset.number} -p {args.p} -c {args.c}{which} --set {' '.join(asked)}")
     else:
-        print(f"next: {dataset.pretrain_command(args.c, args.p)}")
+        print(f"next: {dataset.pretrain_command(args.c, args.p, method)}")
     return 0
 
 
@@ -76,29 +69,3 @@ def _cases(dataset: plans.PlannedDataset, configuration: dict[str, Any]) -> Any:
         command = preprocess_command(dataset.name, dataset.plans["plans_name"])
         raise DataError(f"{folder} holds no preprocessed cases. Preprocess first: {command}.")
     return UnlabeledCases(folder, infer_dataset_class(str(folder)).get_identifiers(str(folder)))
-
-
-def _print_shares(patch: Sequence[int], settings: VolFSettings, seed: int) -> None:
-    import numpy as np
-
-    from nnunet_volf.fusion import draw_layout, paint
-    from nnunet_volf.randomness import sample_rng
-    from nnunet_volf.shares import class_shares
-
-    classes = settings.coefficients + 1
-    drawn = np.array(
-        [
-            np.bincount(paint(draw_layout(sample_rng(seed, i), patch, settings), patch).ravel(), minlength=classes)
-            for i in range(_MAPS)
-        ]
-    ) / np.prod(patch)
-    print(f"patch {tuple(patch)}, {settings.scheme} maps, {_MAPS} drawn")
-    print(f"{'class':>5} {'coefficient':>11} {'expected':>9} {'drawn':>7} {'smallest':>9} {'largest':>8}")
-    for k, expected in enumerate(class_shares(patch, settings)):
-        share = drawn[:, k]
-        print(
-            f"{k:5} {f'{k}/{settings.coefficients}':>11} {expected:9.1%} {share.mean():7.1%} {share.min():9.1%} "
-            f"{share.max():8.1%}"
-        )
-    largest_fused = drawn[:, 1:].max(axis=1)
-    print(f"background is the largest class in {np.mean(drawn[:, 0] > largest_fused):.0%} of the maps")

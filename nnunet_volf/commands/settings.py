@@ -6,11 +6,12 @@ import argparse
 import json
 
 from nnunet_volf import next_commands, plans
+from nnunet_volf.commands.options import add_pretext, method_asked
 from nnunet_volf.datasets import is_imported
 from nnunet_volf.errors import SettingsError
 from nnunet_volf.finetune_settings import FINE_TUNE_PRESETS, FineTuneSettings
+from nnunet_volf.pretext.catalogue import load_settings
 from nnunet_volf.setting_rules import Settings, parse_assignments
-from nnunet_volf.settings import PRESETS, VolFSettings
 
 NAME = "settings"
 HELP = "Show the settings of pretraining or fine-tuning on a dataset, or change them (--set epochs=200 scheme=boxes)"
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="dataset number or name, for example 4")
     parser.add_argument("-p", default=plans.DEFAULT_PLANS, metavar="PLANS", help="plans to start from [%(default)s]")
     parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="[%(default)s]")
+    add_pretext(parser)
     parser.add_argument("--fine-tune", action="store_true", help="the settings of fine-tuning, not of pretraining")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings to change; null resets one"
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
         metavar="NAME",
-        help=f"several at once: {', '.join(PRESETS)}; with --fine-tune: {', '.join(FINE_TUNE_PRESETS)}",
+        help=f"several at once, for example reference-2025; with --fine-tune: {', '.join(FINE_TUNE_PRESETS)}",
     )
     parser.add_argument(
         "--as",
@@ -41,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the settings in force, after writing changes if there are any."""
     dataset = plans.planned_dataset(args.dataset, args.p)
-    kind: type[Settings] = FineTuneSettings if args.fine_tune else VolFSettings
+    method = method_asked(args)
+    kind: type[Settings] = FineTuneSettings if args.fine_tune else load_settings(method)
     if args.fine_tune and is_imported(dataset.name):
         raise SettingsError(
             f"{dataset.name} was imported without labels, and fine-tuning needs them. Name the dataset with labels, "
@@ -58,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if args.fine_tune:
         command = next_commands.fine_tune_command(dataset.number, plans_name, args.c, "CHECKPOINT")
     else:
-        command = dataset.pretrain_command(args.c, plans_name)
+        command = dataset.pretrain_command(args.c, plans_name, method)
     print(f"\nnext: {command}")
     return 0
 

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_volf.checkpoints import write_checkpoint
+from nnunet_volf.durable import STATE_KEY
 from nnunet_volf.errors import WeightsError
 from nnunet_volf.files import write_json
-from nnunet_volf.labels import fusion_labels
+from nnunet_volf.pretext.catalogue import METHODS, method_labelled
+from nnunet_volf.pretext.volf.labels import fusion_labels
 from nnunet_volf.training_files import FINAL
 from nnunet_volf.weights.architectures import is_ours
 from nnunet_volf.weights.export import refuse_to_overwrite
@@ -103,10 +105,9 @@ def _stock_checkpoint(path: Path, trust: bool) -> Portable:
     """Return a checkpoint as nnU-Net's own trainer would have written it, less what only a training needs."""
     model = portable(open_weights(path, trust), with_heads=True)
     init = model.checkpoint["init_args"]
-    labels = init["dataset_json"].get("labels", {})
-    if labels == fusion_labels(len(labels) - 1):
+    if pretraining := _pretraining(model):
         raise WeightsError(
-            f"{path} is a pretraining: what it segments is fusion classes, so there is nothing to predict with. "
+            f"{path} is a pretraining by {pretraining}, which segments no labels, so there is nothing to predict with. "
             "Fine-tune it on labels first (nnUNetv2_train … -pretrained_weights), or pass the weights on without "
             "--as-stock."
         )
@@ -116,6 +117,15 @@ def _stock_checkpoint(path: Path, trust: bool) -> Portable:
         "init_args": {**init, "plans": without_ours(model.plans)},
     }
     return Portable(stock, model.task, model.left_out)
+
+
+def _pretraining(model: Portable) -> str:
+    """Return the method of a pretraining in words, and nothing for any other training."""
+    method = method_labelled(model.checkpoint.get(STATE_KEY, {}).get("method"))
+    labels = model.checkpoint["init_args"]["dataset_json"].get("labels", {})
+    if method is None and labels == fusion_labels(len(labels) - 1):  # files from before checkpoints said it
+        method = METHODS["volf"]
+    return method.title if method else ""
 
 
 def without_ours(plans: Mapping[str, Any]) -> dict[str, Any]:

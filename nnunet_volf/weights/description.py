@@ -10,22 +10,18 @@ from typing import Any
 
 from torch import Tensor
 
-from nnunet_volf.finetune_settings import FineTuneSettings
-from nnunet_volf.settings import VolFSettings
+from nnunet_volf.finetune_settings import FINE_TUNING, FineTuneSettings
+from nnunet_volf.pretext.catalogue import load_settings, method_labelled
+from nnunet_volf.setting_rules import Settings
 from nnunet_volf.weights.dialects.values import text
 from nnunet_volf.weights.names import is_head
 from nnunet_volf.weights.pretrained import Pretrained
+from nnunet_volf.weights.trained import say_trained
 
 OPENED = {
     "plain": "safely: tensors and plain types only, as torch.load(weights_only=True) takes them",
     "restricted": "safely: nothing in it was run; torch.load(weights_only=True) may refuse it, so import it first",
     "trusted": "with --trust: code that it asks for was run",
-}
-
-# The settings that trainings of ours have, by the method that their checkpoints name.
-_DEFAULTS: Mapping[str, type[VolFSettings] | type[FineTuneSettings]] = {
-    "volume fusion": VolFSettings,
-    "fine-tuning": FineTuneSettings,
 }
 
 _STAGE = re.compile(r"encoder\.stages\.(\d+)\.")
@@ -38,6 +34,7 @@ def describe(pretrained: Pretrained) -> str:
     known = facts(pretrained)
     lines = [_title(pretrained), ("opened", OPENED[pretrained.opened])]
     lines += [("trained on", _joined(known, "dataset", "configuration", "plans", epochs="{} epochs"))]
+    lines += [("trained", say_trained(pretrained.trained))]
     lines += _network_lines(known)
     lines += _preparation_lines(pretrained)
     if pretrained.settings:
@@ -59,14 +56,15 @@ def printable(line: str) -> str:
 
 def facts(pretrained: Pretrained) -> dict[str, Any]:
     """Return the same as plain data that JSON keeps, with the shape of each tensor."""
-    defaults = _DEFAULTS.get(pretrained.method or "")
-    usual = defaults().to_mapping() if defaults else {}
+    kind = _settings_of(pretrained.method)
+    usual = kind().to_mapping() if kind else {}
     return {
         "file": str(pretrained.path),
         "kind": pretrained.kind,
         "opened": pretrained.opened,
         "trainer": pretrained.trainer,
         "method": pretrained.method,
+        "trained": list(pretrained.trained),
         "dataset": pretrained.dataset,
         "configuration": pretrained.configuration,
         "plans": text((pretrained.plans or {}).get("plans_name")),
@@ -90,6 +88,14 @@ def facts(pretrained: Pretrained) -> dict[str, Any]:
             for name, tensor in pretrained.tensors.items()
         },
     }
+
+
+def _settings_of(label: str | None) -> type[Settings] | None:
+    """Return the settings that trainings have, by the method that their checkpoints name."""
+    if label == FINE_TUNING:
+        return FineTuneSettings
+    method = method_labelled(label)
+    return load_settings(method) if method else None
 
 
 def parameters_by_part(tensors: Mapping[str, Tensor]) -> dict[str, int]:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_volf.commands import options
+from nnunet_volf.weights.choices import ADAPTED, CARRIED
 
 NAME = "adapt"
 HELP = "Fit weights to a task with other channels, kernels, strides or stages, so that nnU-Net takes them"
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     print()
     for warning in briefing.warnings:
         print(f"warning: {warning}")
-    print(f"written: {output}; {briefing.share:.1%} of the network from {args.file.name}, the rest initialised anew")
+    share = briefing.match.share_of_network(CARRIED, ADAPTED)
+    print(f"written: {output}; {share:.1%} of the network from {args.file.name}, the rest initialised anew")
     print(f"\nnext: {fine_tune_command(output, task)}")
     return 0

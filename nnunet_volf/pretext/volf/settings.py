@@ -1,8 +1,7 @@
 """Every number of Volume Fusion that a user may change: one frozen, validated dataclass, read from the plans.
 
-The settings live in a plans file, under the key ``volf`` of a configuration. nnU-Net copies the plans next to every
-checkpoint, so a checkpoint always says how it was made. Where the two published versions of the method disagree, the
-value that each used is a preset; provenance is written beside the number.
+Where the two published versions of the method disagree, the value that each used is a preset; provenance is written
+beside the number.
 """
 
 from __future__ import annotations
@@ -11,17 +10,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nnunet_volf.errors import SettingsError
-from nnunet_volf.optimizers import OPTIMIZERS, PEAK_RATES
-from nnunet_volf.setting_rules import Rules, Settings, check_range
+from nnunet_volf.pretext.settings import SHARED_RULES, PretrainingSettings, Range
+from nnunet_volf.setting_rules import Rules, check_range
 
 PLANS_KEY = "volf"
 
 SCHEMES = ("grid", "boxes", "shuffle")
 PARTNERS = ("same", "other", "mixed")
-CROPS = ("tissue", "anywhere")
 AUGMENTATIONS = ("volf", "nnunet", "none")
-
-Range = tuple[float, float]
 
 # What the two publications used, as far as it differs from our defaults. Sizes are voxels, for a 64 x 128 x 128 patch.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -51,57 +47,24 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-RULES = Rules(
+RULES = SHARED_RULES.extended(
     presets=PRESETS,
-    choices={
-        "scheme": SCHEMES,
-        "partner": PARTNERS,
-        "crops": CROPS,
-        "augmentation": AUGMENTATIONS,
-        "optimizer": OPTIMIZERS,
-    },
-    switches=("full_cover", "intensity", "reuse_crops"),
-    whole_numbers={
-        "coefficients": (2, 16),
-        "size_minimum": (1, None),
-        "epochs": (1, None),
-        "iterations": (1, None),
-        "validation_samples": (1, None),
-        "validation_seed": (0, None),
-        "panel_every": (0, None),
-        "save_every_epochs": (1, None),
-        "nonfinite_limit": (1, None),
-    },
-    numbers={
-        "foreground_ratio": (0.05, 0.95),
-        "same_share": (0.0, 1.0),
-        "minimum_distance": (0.0, 4.0),
-        "flip": (0.0, 1.0),
-        "invert": (0.0, 1.0),
-        "learning_rate": (1e-8, 10.0),
-        "weight_decay": (0.0, 1.0),
-        "save_every_minutes": (0.0, 1e6),
-    },
-    ranges={
-        "size_fraction": (1e-3, 1.0),
-        "scale": (0.1, 4.0),
-        "percentile_low": (0.0, 49.0),
-        "percentile_high": (51.0, 100.0),
-        "gamma": (0.05, 20.0),
-    },
+    choices={"scheme": SCHEMES, "partner": PARTNERS, "augmentation": AUGMENTATIONS},
+    switches=("full_cover", "reuse_crops"),
+    whole_numbers={"coefficients": (2, 16), "size_minimum": (1, None)},
+    numbers={"foreground_ratio": (0.05, 0.95), "same_share": (0.0, 1.0), "minimum_distance": (0.0, 4.0)},
+    ranges={"size_fraction": (1e-3, 1.0)},
     whole_ranges={"boxes": (1, 10_000)},
-    optional=("size_fraction", "boxes", "learning_rate"),
+    optional=("size_fraction", "boxes"),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class VolFSettings(Settings):
+class VolFSettings(PretrainingSettings):
     """The settings of one pretraining; construct with `from_mapping` to apply a preset and check every value."""
 
     rules: ClassVar[Rules] = RULES
     plans_key: ClassVar[str] = PLANS_KEY
-
-    preset: str = "default"
 
     # The label map.
     scheme: str = "grid"
@@ -120,40 +83,8 @@ class VolFSettings(Settings):
         0.25  # same: between the crops' centres, in patch sides along the axis where it is largest
     )
 
-    # Where crops come from: around voxels of tissue that our preprocessing has stored, or anywhere in the volume.
-    crops: str = "tissue"
-
-    # The augmentation of each of the two crops.
-    augmentation: str = "volf"
-    scale: Range = (0.7, 1.5)  # crop side / patch side, drawn per axis
-    flip: float = 0.5  # probability per axis
-    intensity: bool = True  # contrast map, gamma and inversion
-    percentile_low: Range = (0.1, 2.0)
-    percentile_high: Range = (98.0, 99.9)
-    gamma: Range = (0.7, 1.5)
-    invert: float = 0.25  # probability, one coin for both crops
-
+    augmentation: str = "volf"  # of each of the two crops; volf: as the shared settings say, inversion by one coin
     reuse_crops: bool = False  # each augmented pair serves two samples, with the roles of its crops exchanged
-
-    # The training. 1000 x 250 steps are nnU-Net's own length and lie between the 200k and 400k steps of the 2023 paper.
-    epochs: int = 1000
-    iterations: int = 250
-    optimizer: str = "sgd"
-    learning_rate: float | None = None  # None: 0.01 for sgd (nnU-Net), 0.001 for adamw (the papers' Adam)
-    weight_decay: float = 3e-5
-    validation_samples: int = 16
-    validation_seed: int = 12345
-    panel_every: int = 50  # epochs between two pictures of fusions and predictions; 0: only at the end
-    save_every_epochs: int = 10
-    save_every_minutes: float = 15.0
-    nonfinite_limit: int = 25  # skipped steps in one epoch after which the training stops
-
-    @property
-    def peak_learning_rate(self) -> float:
-        """The learning rate that the training starts from."""
-        if self.learning_rate is not None:
-            return self.learning_rate
-        return PEAK_RATES[self.optimizer]
 
     def check_together(self) -> None:
         """Check the sizes in voxels, which have one range for each axis."""

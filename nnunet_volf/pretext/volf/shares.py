@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_volf.errors import SettingsError
-from nnunet_volf.fusion import box_counts, size_ranges
-from nnunet_volf.settings import VolFSettings
+from nnunet_volf.pretext.volf.fusion import box_counts, draw_layout, paint, size_ranges
+from nnunet_volf.pretext.volf.settings import VolFSettings
+from nnunet_volf.randomness import sample_rng
 
 # The background's expected share over that of a fusion class. With K = 4, blocks everywhere and 70 % of them fused, the
 # ratio is 1.7 and the background is the larger in all but 0.1 % of samples; at 80 % it is 1.0 and that is a coin toss.
@@ -26,12 +27,34 @@ BACKGROUND_MARGIN = 1.5
 # With fewer blocks than this for each class, classes are missing from many samples.
 BLOCKS_PER_CLASS = 2
 
+# Label maps that are drawn to show how far they are from what is expected; painting them reads no data.
+_MAPS = 64
+
 
 def class_shares(patch: Sequence[int], settings: VolFSettings) -> NDArray[np.float64]:
     """Return the expected share of a patch that each class 0 ... K covers; they add up to one."""
     fused = _boxes_share(patch, settings) if settings.scheme == "boxes" else _grid_share(patch, settings)
     classes = settings.coefficients
     return np.array([1 - fused, *[fused / classes] * classes])
+
+
+def describe_shares(patch: Sequence[int], settings: VolFSettings, seed: int) -> list[str]:
+    """Return a table of the shares that are expected, and of those in some maps."""
+    classes = settings.coefficients + 1
+    maps = (paint(draw_layout(sample_rng(seed, i), patch, settings), patch) for i in range(_MAPS))
+    drawn = np.array([np.bincount(map_.ravel(), minlength=classes) for map_ in maps]) / math.prod(patch)
+    lines = [
+        f"patch {tuple(patch)}, {settings.scheme} maps, {_MAPS} drawn",
+        f"{'class':>5} {'coefficient':>11} {'expected':>9} {'drawn':>7} {'smallest':>9} {'largest':>8}",
+    ]
+    for k, expected in enumerate(class_shares(patch, settings)):
+        share = drawn[:, k]
+        lines.append(
+            f"{k:5} {f'{k}/{settings.coefficients}':>11} {expected:9.1%} {share.mean():7.1%} {share.min():9.1%} "
+            f"{share.max():8.1%}"
+        )
+    majority = np.mean(drawn[:, 0] > drawn[:, 1:].max(axis=1))
+    return [*lines, f"background is the largest class in {majority:.0%} of the maps"]
 
 
 def check_fusion(patch: Sequence[int], settings: VolFSettings) -> None:

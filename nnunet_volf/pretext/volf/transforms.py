@@ -18,10 +18,10 @@ from torch import Tensor
 
 from nnunet_volf.augment import Look, augment, draw_looks
 from nnunet_volf.errors import DataError
-from nnunet_volf.fusion import Layout, Shuffle, draw_layout, move_blocks, volume_fusion
+from nnunet_volf.pretext.volf.fusion import Layout, Shuffle, draw_layout, move_blocks, volume_fusion
+from nnunet_volf.pretext.volf.settings import VolFSettings
+from nnunet_volf.pretext.volf.shares import check_fusion
 from nnunet_volf.randomness import fresh_rng
-from nnunet_volf.settings import VolFSettings
-from nnunet_volf.shares import check_fusion
 
 
 class TwoCropAugmentTransform(BasicTransform):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,12 +28,45 @@ class FusionScores:
     ordinal_error: float  # mean of |predicted - true| / K: 0 is perfect
     swapped: tuple[float, ...]  # share of the voxels of class k that were called K - k; nan where that is k itself
     chance: float  # mean Dice of the classes 1 ... K for a network that calls every class equally often, at random
+    confusion: tuple[tuple[int, ...], ...] = ()  # voxels by true class (rows) and predicted class (columns)
 
     @property
     def mean_fused_dice(self) -> float:
         """Mean Dice of the classes 1 ... K, the number nnU-Net calls pseudo Dice."""
         fused = [value for value in self.dice[1:] if not np.isnan(value)]
         return float(np.mean(fused)) if fused else float("nan")
+
+    @property
+    def headline(self) -> float:
+        """The number that chooses the best checkpoint."""
+        return self.mean_fused_dice
+
+    @property
+    def parts(self) -> tuple[float, ...]:
+        """The Dice of each class but the background."""
+        return self.dice[1:]
+
+    def describe(self) -> str:
+        """Say in a sentence or two how the pretraining is doing."""
+        top = len(self.dice) - 1
+        per_class = ", ".join(f"{k}/{top}: {value:.2f}" for k, value in enumerate(self.dice))
+        swapped = ", ".join(f"{k} {value:.0%}" for k, value in enumerate(self.swapped) if not np.isnan(value))
+        facts = (
+            f"Fusion Dice {self.mean_fused_dice:.3f} ({per_class}), ordinal error {self.ordinal_error:.3f}; "
+            f"k taken for K-k: {swapped}."
+        )
+        return f"{facts} {_verdict(self)}"
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return all numbers as plain data."""
+        return {
+            "mean_fused_dice": self.mean_fused_dice,
+            "mean_fused_dice_by_chance": self.chance,
+            "dice_per_class": _numbers(self.dice),
+            "ordinal_error": self.ordinal_error,
+            "k_taken_for_K_minus_k": _numbers(self.swapped),
+            "confusion_true_by_predicted": [list(row) for row in self.confusion],
+        }
 
 
 def confusion_matrix(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
@@ -58,19 +94,8 @@ def score(confusion: NDArray[np.int64]) -> FusionScores:
         ordinal_error=float((counts * distance).sum() / max(counts.sum(), 1)),
         swapped=tuple(swapped.tolist()),
         chance=float(guessed[1:].mean()),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
     )
-
-
-def describe(scores: FusionScores) -> str:
-    """Say in a sentence or two how the pretraining is doing."""
-    top = len(scores.dice) - 1
-    per_class = ", ".join(f"{k}/{top}: {value:.2f}" for k, value in enumerate(scores.dice))
-    swapped = ", ".join(f"{k} {value:.0%}" for k, value in enumerate(scores.swapped) if not np.isnan(value))
-    facts = (
-        f"Fusion Dice {scores.mean_fused_dice:.3f} ({per_class}), ordinal error {scores.ordinal_error:.3f}; "
-        f"k taken for K-k: {swapped}."
-    )
-    return f"{facts} {_verdict(scores)}"
 
 
 def _verdict(scores: FusionScores) -> str:
@@ -81,3 +106,7 @@ def _verdict(scores: FusionScores) -> str:
     if scores.mean_fused_dice > SOLVED:
         return "The task is nearly solved: more epochs will teach little, more cases or finer coefficients would."
     return "Learning."
+
+
+def _numbers(values: Sequence[float]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values]

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nnunet_volf.settings import VolFSettings
+from nnunet_volf.pretext.volf.settings import VolFSettings
 
 # Side of a block or box as a share of the patch axis. Grid: 8 to 32 voxels of 128, the code default of 2025. Boxes: 8
 # to 80 voxels of 128, the in-plane sizes of 2023.

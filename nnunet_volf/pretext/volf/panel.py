@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from nnunet_volf.pretext.panel_grid import PanelGrid, grey_range, middle, planes_of, row_name
 
 # Background dark, then one hue that brightens with the share of the foreground: the order of the classes can be seen.
 _COLOURS = ("#10141f", "#31446b", "#4f7cac", "#7fb7be", "#f2d0a4", "#e76f51")
@@ -30,7 +30,7 @@ class PanelCase:
 
     @classmethod
     def from_sample(cls, sample: dict[str, Any], prediction: NDArray[np.uint8] | None = None) -> PanelCase:
-        """Take what is shown from a sample of a `FusionLoader`."""
+        """Take what is shown from a sample of a `FusionSampler`."""
         target = sample["target"][0] if isinstance(sample["target"], list) else sample["target"]
         background, foreground = (source[0].numpy() for source in sample["sources"])
         name = "\n".join(dict.fromkeys(sample["keys"]))
@@ -39,37 +39,22 @@ class PanelCase:
 
 def draw_panel(cases: Sequence[PanelCase], coefficients: int, title: str, path: Path) -> None:
     """Write a picture with one row for each case and plane (three planes in 3D)."""
-    rows = [(case, axis) for case in cases for axis in (range(3) if case.fused.ndim == 3 else (None,))]
+    rows = [(case, axis) for case in cases for axis in planes_of(case.fused)]
     columns = ["background", "foreground", "fused image", "target", "prediction"]
     if all(case.prediction is None for case in cases):
         columns.pop()
-
-    figure = Figure(figsize=(2.3 * len(columns), 2.2 * len(rows) + 0.9), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(rows), len(columns), squeeze=False)
-    colours = class_colours(coefficients)
+    grid = PanelGrid(columns, len(rows), title)
+    as_class = {"cmap": class_colours(coefficients), "vmin": -0.5, "vmax": coefficients + 0.5}
     for row, (case, axis) in enumerate(rows):
+        as_image = grey_range(case.background, case.foreground)
         volumes = (case.background, case.foreground, case.fused, case.target, case.prediction)
-        grey = _grey_range(case)
         for column, volume in enumerate(volumes[: len(columns)]):
-            cell = axes[row, column]
-            cell.set_xticks([])
-            cell.set_yticks([])
-            if volume is None:
-                continue
-            plane = volume if axis is None else np.take(volume, volume.shape[axis] // 2, axis=axis)
-            if column < 3:
-                cell.imshow(plane, cmap="gray", vmin=grey[0], vmax=grey[1], interpolation="nearest")
-            else:
-                shown = cell.imshow(plane, cmap=colours, vmin=-0.5, vmax=coefficients + 0.5, interpolation="nearest")
-        axes[row, 0].set_ylabel(case.name if axis is None else f"{case.name}\nplane {axis}", fontsize=8)
-    for column, name in enumerate(columns):
-        axes[0, column].set_title(name, fontsize=10)
-    bar = figure.colorbar(shown, ax=axes[:, 3:], ticks=range(coefficients + 1), shrink=0.5, location="right")
+            if volume is not None:
+                shown = grid.show(row, column, middle(volume, axis), **(as_image if column < 3 else as_class))
+        grid.name_row(row, row_name(case.name, axis))
+    bar = grid.figure.colorbar(shown, ax=grid.cells[:, 3:], ticks=range(coefficients + 1), shrink=0.5, location="right")
     bar.ax.set_yticklabels([f"{k}/{coefficients}" for k in range(coefficients + 1)], fontsize=8)
-    figure.suptitle(title, fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    grid.save(path)
 
 
 def class_colours(coefficients: int) -> ListedColormap:
@@ -77,9 +62,3 @@ def class_colours(coefficients: int) -> ListedColormap:
     anchors = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in _COLOURS])
     at = np.linspace(0, len(anchors) - 1, coefficients + 1)
     return ListedColormap([tuple(np.interp(x, range(len(anchors)), anchors[:, c]) for c in range(3)) for x in at])
-
-
-def _grey_range(case: PanelCase) -> tuple[float, float]:
-    values = np.concatenate([case.background.ravel(), case.foreground.ravel()])
-    low, high = np.percentile(values, (0.5, 99.5))
-    return float(low), float(max(high, low + 1e-6))
