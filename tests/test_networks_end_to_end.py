@@ -1,4 +1,4 @@
-"""PCT-Net and FMUNet in the real nnU-Net, on phantoms: pretrain, fine-tune from the weights, go on, predict."""
+"""Our networks in the real nnU-Net, on phantoms: pretrain, fine-tune from the weights, go on, predict."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ from training import (
 )
 
 from nnunet_volf.discovery import trainers_folder
-from nnunet_volf.networks import FMUNet, PCTNet
+from nnunet_volf.networks import ContextUNet, FMUNet, PCTNet
+from nnunet_volf.networks.context_plans import with_context
 
-NETWORKS = ["PCTNet", "FMUNet"]
+NETWORKS = ["PCTNet", "FMUNet", "ContextUNet"]
 PATCH = (16, 24, 20)
 LATEST, FINAL = "checkpoint_latest.pth", "checkpoint_final.pth"
 
@@ -48,6 +49,9 @@ def plans_with(network: str, configuration: str = "3d_fullres") -> str:
 
     def change(plans: dict[str, Any]) -> None:
         entry = plans["configurations"][configuration]["architecture"]
+        if network == "ContextUNet":  # about nnU-Net's own
+            entry.update(with_context(entry, plans["configurations"][configuration]["patch_size"]))
+            return
         kept = ("n_stages", "conv_op", "kernel_sizes", "strides")
         arguments = {name: entry["arch_kwargs"][name] for name in kept} | {"features_per_stage": [4, 6, 8]}
         imported = ["conv_op"]
@@ -208,9 +212,11 @@ def test_fmunet_pretrains_in_2d_and_stock_nnunet_takes_it(phantoms: NnUNetFolder
 
 def tiny(network: str) -> nn.Module:
     torch.manual_seed(3)
-    kind: Callable[..., nn.Module] = PCTNet if network == "PCTNet" else FMUNet
-    more = {"window_size": 3, "drop_path": 0.0} if network == "PCTNet" else {}
-    return kind(
+    kinds: dict[str, Callable[..., nn.Module]] = {"PCTNet": PCTNet, "FMUNet": FMUNet, "ContextUNet": ContextUNet}
+    more: dict[str, Any] = {"window_size": 3, "drop_path": 0.0} if network == "PCTNet" else {}
+    if network == "ContextUNet":
+        more = {"network": FMUNet, "context_dilations": [[1] * 3, [2] * 3]}
+    return kinds[network](
         input_channels=1, num_classes=3, n_stages=3, features_per_stage=[4, 6, 8], conv_op=nn.Conv3d,
         kernel_sizes=[[3] * 3] * 3, strides=[[1] * 3, [2] * 3, [2] * 3], dropout=0.0, deep_supervision=True, **more,
     )  # fmt: skip
