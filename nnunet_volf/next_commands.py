@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_volf.datasets import dataset_number
-from nnunet_volf.networks.catalogue import Network, network_planned, plans_name_with
+from nnunet_volf.networks.catalogue import Network, context_planned, network_planned, plans_name_with
 from nnunet_volf.plans import DEFAULT_PLANS, TARGET_KEY
+from nnunet_volf.pretext.catalogue import DEFAULT_METHOD
 
 FINE_TUNER = "nnUNetTrainerVolFFineTune"
 
@@ -40,9 +41,10 @@ def adapt_command(
     )
 
 
-def pretrain_command(dataset: int | str, plans_name: str, configuration: str) -> str:
+def pretrain_command(dataset: int | str, plans_name: str, configuration: str, pretext: str = DEFAULT_METHOD) -> str:
     """Return the command that pretrains for a task."""
-    return f"nnunet-volf pretrain FOLDER --for {dataset} -p {plans_name} -c {configuration}"
+    method = "" if pretext == DEFAULT_METHOD else f" --pretext {pretext}"
+    return f"nnunet-volf pretrain FOLDER --for {dataset} -p {plans_name} -c {configuration}{method}"
 
 
 def train_command(dataset: int | str, plans_name: str, configuration: str) -> str:
@@ -50,9 +52,10 @@ def train_command(dataset: int | str, plans_name: str, configuration: str) -> st
     return f"nnUNetv2_train {dataset} {configuration} 0 -p {plans_name}"
 
 
-def plan_with_network_command(dataset: int | str, network: Network) -> str:
-    """Return the command that gives a labelled dataset plans with a network."""
-    return f"nnunet-volf plan -d {dataset} --architecture {network.name}"
+def plan_with_network_command(dataset: int | str, network: Network | None, context: bool = False) -> str:
+    """Return the command that gives a labelled dataset plans with a network, or a context block, or both."""
+    architecture = "" if network is None else f" --architecture {network.name}"
+    return f"nnunet-volf plan -d {dataset}{architecture}{' --context-block' if context else ''}"
 
 
 def plan_with_weights_command(weights: Path, dataset: int | str, plans_name: str, configuration: str) -> str:
@@ -73,12 +76,12 @@ def commands_after_pretraining(plans: Mapping[str, Any], configuration: str, che
     """Return the commands that fine-tune from a checkpoint, on the dataset that the plans are for.
 
     An archive that was planned by itself is for any dataset, which its weights are fitted to first; and which first
-    gets plans with the network, where that is one of ours.
+    gets plans with the network, where that is one of ours or has a context block.
     """
     if TARGET_KEY in plans and plans[TARGET_KEY] is None:
-        network = network_planned(plans, configuration)
-        first = [] if network is None else [plan_with_network_command("DATASET", network)]
-        name = DEFAULT_PLANS if network is None else plans_name_with(network, DEFAULT_PLANS)
+        network, context = network_planned(plans, configuration), context_planned(plans, configuration)
+        first = [plan_with_network_command("DATASET", network, context)] if network or context else []
+        name = plans_name_with(network, DEFAULT_PLANS, context)
         task = ("DATASET", name, configuration)
         return [*first, adapt_command(checkpoint, *task, output="FILE"), fine_tune_command(*task, weights="FILE")]
     target = plans.get(TARGET_KEY, plans)

@@ -69,6 +69,8 @@ def test_rules_are_named_only_where_they_are_not_the_usual_ones() -> None:
 
 def test_pretraining_for_a_task_names_its_plans_and_configuration() -> None:
     assert pretrain_command(4, "P", "2d") == "nnunet-volf pretrain FOLDER --for 4 -p P -c 2d"
+    assert pretrain_command(4, "P", "2d", "volf") == "nnunet-volf pretrain FOLDER --for 4 -p P -c 2d"
+    assert pretrain_command(4, "P", "2d", "mae") == "nnunet-volf pretrain FOLDER --for 4 -p P -c 2d --pretext mae"
 
 
 def test_the_trainer_that_is_named_exists() -> None:

@@ -21,10 +21,14 @@ from training import (
 from unlabeled import NAME, import_scans, write_scans
 
 from nnunet_volf.cli import main
+from nnunet_volf.networks.context_plans import without_context
+from nnunet_volf.next_commands import commands_after_pretraining
 from nnunet_volf.plans import TARGET_KEY
+from nnunet_volf.preprocessing.planners import Planner
 
 Capture = pytest.CaptureFixture[str]
 PCTNET = "nnunet_volf.networks.PCTNet"
+CONTEXT = "nnunet_volf.networks.ContextUNet"
 SHORT = ["epochs=1", "iterations=1", "validation_samples=1", "panel_every=0"]
 
 
@@ -279,6 +283,87 @@ def test_an_archives_plans_that_were_trained_with_are_not_taken_for_those_of_ano
     assert plans_of(archive, "VolFPlans", NAME)["configurations"] == before["configurations"] | {
         "3d_fullres": {**before["configurations"]["3d_fullres"], "volf": {}}
     }
+
+
+# ---------------------------------------------------------------------------------------------------- context block
+
+
+def test_a_labelled_dataset_gets_plans_with_a_context_block_beside_its_own_and_its_preprocessed_data_serves(
+    phantoms: NnUNetFolders, plan: Callable[..., str]
+) -> None:
+    out = plan("-d", "901", "--context-block")
+    assert f"{DATASET}, 3d_fullres, nnUNetContextPlans: by ExperimentPlanner with a context block" in out
+    assert " features, and a context block\n" in out
+    assert "preprocessed    all 6 cases, in nnUNetPlans_3d_fullres" in out
+    assert "next: nnUNetv2_train 901 3d_fullres 0 -p nnUNetContextPlans\n" in out
+    made = plans_of(phantoms, "nnUNetContextPlans")["configurations"]
+    for name in ("2d", "3d_fullres"):
+        arguments = made[name]["architecture"]["arch_kwargs"]
+        assert made[name]["architecture"]["network_class_name"] == CONTEXT
+        assert arguments["network"].endswith("PlainConvUNet")
+        assert {len(dilation) for dilation in arguments["context_dilations"]} == {int(name[0])}
+    plan("-d", "901", "--context-block", "--architecture", "pctnet")
+    both = plans_of(phantoms, "nnUNetPCTNetContextPlans")["configurations"]
+    assert both["3d_fullres"]["architecture"]["arch_kwargs"]["network"] == PCTNET
+    assert both["2d"] == made["2d"], "PCT-Net has no 2D"
+
+
+def test_residual_presets_take_a_context_block_and_keep_their_own_measure(
+    phantoms: NnUNetFolders, plan: Callable[..., str]
+) -> None:
+    plan("-d", "901", "--context-block", "-pl", "nnUNetPlannerResEncM")
+    made = plans_of(phantoms, "nnUNetResEncUNetMContextPlans")
+    usual = Planner("nnUNetPlannerResEncM").plan(
+        DATASET, json.loads((phantoms.preprocessed / DATASET / "dataset_fingerprint.json").read_text()), "x"
+    )
+    for name, configuration in usual["configurations"].items():
+        found = made["configurations"][name]
+        assert without_context(found["architecture"]) == configuration["architecture"]
+        assert {key: found[key] for key in ("patch_size", "batch_size", "data_identifier")} == {
+            key: configuration[key] for key in ("patch_size", "batch_size", "data_identifier")
+        }
+
+
+def test_an_archive_is_planned_by_itself_with_a_context_block(
+    archive: NnUNetFolders, plan: Callable[..., str], refused: Callable[..., str]
+) -> None:
+    out = plan("-d", "501", "--context-block")
+    assert f"{NAME}, 3d_fullres, VolFPlans: by ExperimentPlanner with a context block, from tissue in 3 of" in out
+    made = plans_of(archive, "VolFPlans", NAME)
+    after = commands_after_pretraining(made, "3d_fullres", Path("final.pth"))
+    assert after[0] == "nnunet-volf plan -d DATASET --context-block"
+    assert all("-p nnUNetContextPlans" in command for command in after[1:])
+    trained(archive, NAME, "VolFPlans", TRAINER)
+    assert "which was made by ExperimentPlanner with a context block. The plan asked for, by ExperimentPlanner, is" in (
+        refused("plan", "-d", "501")
+    )
+    assert "kept as it was when the training began" in plan("-d", "501", "--context-block")
+
+
+def test_for_a_target_its_plans_with_a_context_block_are_made_once_and_carried_over(
+    archive: NnUNetFolders, plan: Callable[..., str], refused: Callable[..., str]
+) -> None:
+    asked = ("-d", "501", "--for", "901", "--context-block")
+    out = plan(*asked)
+    assert out.startswith(f"{DATASET} has no plans with a context block: nnUNetContextPlans made first\n")
+    target, made = plans_of(archive, "nnUNetContextPlans"), plans_of(archive, "VolFPlans", NAME)
+    architecture = made["configurations"]["3d_fullres"]["architecture"]
+    assert architecture == target["configurations"]["3d_fullres"]["architecture"]
+    assert architecture["network_class_name"] == CONTEXT
+    assert "made first" not in plan(*asked)
+    plan("-d", "501", "--for", "901", "-p", "nnUNetContextPlans")
+    assert plans_of(archive, "VolFPlans", NAME)["configurations"]["3d_fullres"]["architecture"] == architecture
+    plan("-d", "501", "--for", "901", "-p", "nnUNetContextPlans", "--context-block")
+    assert (
+        f"--context-block was asked for, and 3d_fullres of nnUNetPlans of {DATASET} has none: PlainConvUNet, 3 stages, "
+        "4 to 8 features. Leave -p out"
+    ) in refused("plan", *asked, "-p", "nnUNetPlans")
+    assert "or make these plans: nnunet-volf plan -d 901 --context-block --as Mine." in (
+        refused("plan", *asked, "-p", "Mine")
+    )
+    assert "made by ExperimentPlanner with another network than ExperimentPlanner with a context block" in (
+        refused("plan", "-d", "901", "--context-block", "--as", "nnUNetPlans")
+    )
 
 
 # ------------------------------------------------------------------------------------------------ real nnU-Net, slow
