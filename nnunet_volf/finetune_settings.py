@@ -14,6 +14,7 @@ from nnunet_volf.optimizers import OPTIMIZERS, PEAK_RATES
 from nnunet_volf.setting_rules import Rules, Settings
 
 FINE_TUNE_KEY = "volf_finetune"
+FINE_TUNING = "fine-tuning"  # what checkpoints call it
 
 FIRST = ("none", "heads", "decoder")
 

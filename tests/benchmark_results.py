@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nnunet_volf.benchmark.arms import parse_arms
+from nnunet_volf.benchmark.arms import Weights, parse_arms
 from nnunet_volf.benchmark.experiment import Cases, Experiment
 from nnunet_volf.benchmark.results import Failure, Outcome, Run, Score
+from nnunet_volf.pretext.catalogue import METHODS
 
 EFFECT = {"scratch": 0.0, "volf": 0.04, "encoder": 0.02, "stock": 0.0}
 
@@ -22,6 +23,7 @@ def experiment(
     rates: Sequence[float] = (1.0,),
     classes: Sequence[str] = ("anterior", "posterior"),
     epochs: int = 20,
+    pretrained: str = "weights.pth",
 ) -> Experiment:
     """A question about two classes; the test cases of fold 1 follow those of fold 0."""
     names = [f"case_{number:03d}" for number in range(folds * test_cases)]
@@ -29,7 +31,7 @@ def experiment(
         dataset="Dataset004_Hippocampus",
         plans_name="nnUNetPlans",
         configuration="3d_fullres",
-        arms=parse_arms(arms, "weights.pth"),
+        arms=parse_arms(arms, pretrained, look),
         labels=tuple(labels),
         seeds=tuple(range(seeds)),
         rates=tuple(rates),
@@ -49,6 +51,13 @@ def experiment(
         tolerance=1.0,
         mirroring=True,
     )
+
+
+def look(file: str, whose: str) -> Weights:
+    """What is known of a file of weights, by its name: ``voco.pth`` is one of VoCo's, and ``weights.pth`` of VolF's."""
+    name = file.removesuffix(".pth")
+    method = METHODS.get("volf" if name == "weights" else name)
+    return Weights(file, method.label, not method.whole_network) if method else Weights(file)
 
 
 def outcomes(

@@ -40,3 +40,11 @@ def test_the_next_step_fits_the_finding(effect: float, seeds: int, expected: str
 def test_without_pretrained_weights_more_seeds_are_all_that_can_be_told() -> None:
     asked = experiment(arms=("scratch", "stock"), labels=(3,), seeds=2)
     assert "--seeds 5" in next_step(asked, findings(asked, outcomes(asked), []))
+
+
+def test_of_several_methods_that_help_the_one_that_helps_most_is_taken_also_where_it_trains_the_encoder_only() -> None:
+    asked = experiment(arms=("volf=volf.pth", "voco=voco.pth", "mae=mae.pth"), labels=(3, 10))
+    for best in ("volf", "voco", "mae"):
+        effect = {"volf": 0.1, "voco": 0.1, "mae": 0.1, best: 0.2}
+        done = outcomes(asked, effect=effect, **NUMBERS)
+        assert next_step(asked, findings(asked, done, [])).endswith(f"-pretrained_weights {best}.pth")

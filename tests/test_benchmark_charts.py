@@ -26,6 +26,7 @@ from nnunet_volf.benchmark.report.charts import (
     dice_chart,
 )
 from nnunet_volf.benchmark.report.drawing import Axis, apart, axis_over, legend_marker, styles_of
+from nnunet_volf.pretext.catalogue import METHODS
 
 ARMS = ("scratch", "volf", "mine")
 STYLES = {"scratch": "arm0", "volf": "arm1", "mine": "arm4"}
@@ -127,6 +128,18 @@ def test_arms_keep_their_colour_and_marker_whatever_else_is_compared() -> None:
     assert len(set(styles)) == 7
     shapes = {re.sub(r"arm\d", "", legend_marker(style)) for style in styles}
     assert len(shapes) == 7
+
+
+def test_every_method_has_a_colour_and_marker_of_its_own_and_other_arms_take_what_is_left() -> None:
+    all_known = ("scratch", *METHODS, "encoder", "stock")
+    assert sorted(styles_of(all_known).values()) == list(range(7))
+    for method in METHODS:
+        assert styles_of((method,))[method] == styles_of(("scratch", "mine", method))[method]
+        assert styles_of(("scratch", "mine", method))["mine"] != styles_of((method,))[method]
+    six = ("scratch", "volf", "mae", "voco", "mine", "yours")
+    assert len(set(styles_of(six).values())) == 6
+    many = (*all_known, *(f"arm_{number}" for number in range(9)))
+    assert styles_of(many).keys() == set(many)
 
 
 @pytest.mark.parametrize("arms", [("scratch",), ("scratch", "volf", "encoder", "stock", "a" * 60, "<b>")])

@@ -86,6 +86,42 @@ def test_all_arms_are_compared_with_scratch_and_volf_with_encoder_in_all_metrics
     assert Counter((c.arm, c.reference, c.labels, c.metric, c.label) for c in FOUND.comparisons) == Counter(expected)
 
 
+def pairs_of(found: Findings) -> list[tuple[str, str]]:
+    """Which arms were compared, with 3 labelled cases."""
+    return [(c.arm, c.reference) for c in found.comparisons if (c.labels, c.metric, c.label) == (3, "dice", MEAN)]
+
+
+def test_the_decoder_of_any_method_is_compared_with_its_encoder_alone() -> None:
+    asked = experiment(labels=[3], arms=["encoder", "mae"], pretrained="mae.pth")
+    assert pairs_of(findings(asked, outcomes(asked), [])) == [
+        ("encoder", "scratch"),
+        ("mae", "scratch"),
+        ("mae", "encoder"),
+    ]
+
+
+def test_the_encoder_of_other_weights_is_not_what_a_decoder_is_compared_with() -> None:
+    asked = experiment(labels=[3], arms=["encoder", "mae=mae.pth", "mine=x.pth"])
+    assert ("mae", "encoder") not in pairs_of(findings(asked, outcomes(asked), []))
+
+
+def test_methods_are_compared_with_each_other_by_the_first_of_them() -> None:
+    asked = experiment(labels=[3], arms=["voco=voco.pth", "mae=mae.pth", "volf", "mine=x.pth"])
+    found = findings(asked, outcomes(asked, effect={"mae": -0.1, "voco": 0.02}), [])
+    assert pairs_of(found) == [
+        ("voco", "scratch"),
+        ("mae", "scratch"),
+        ("volf", "scratch"),
+        ("mine", "scratch"),
+        ("volf", "mae"),
+        ("volf", "voco"),
+    ]
+    assert comparison(found, "mae", 3).reference == "scratch"
+    (against,) = (d for d in found.verdict.details if d.startswith("volf against mae"))
+    assert against.startswith("volf against mae: with 3 labelled cases better (+0.1")
+    assert found.verdict.sentence.startswith("With 3 labelled cases, volf was")
+
+
 def test_an_arm_of_the_users_own_is_compared_too() -> None:
     asked = experiment(arms=["volf", "mine=other.pth"])
     found = findings(asked, outcomes(asked, effect={"mine": -0.1}), [])

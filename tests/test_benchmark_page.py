@@ -45,7 +45,7 @@ window.onload = () => {{
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
-    arms = ("scratch", "encoder", "volf", "stock", "a_checkpoint_with_a_long_name=weights.pth")
+    arms = ("scratch", "encoder", "volf", "stock", "a_checkpoint_with_a_long_name=other.pth")
     asked = benchmark_results.experiment(labels=(3, 10, 100), seeds=2, test_cases=6, epochs=12, arms=arms)
     done = benchmark_results.outcomes(asked)[:-3]
     failed = [benchmark_results.failure(asked.runs()[-1], "RuntimeError: " + "a_very_long_word" * 20)]

@@ -259,6 +259,17 @@ def test_no_folder_of_the_machine_is_shown_but_in_the_command(folder: str, tmp_p
     assert "weights.pth is damaged" in page
 
 
+def test_methods_are_named_in_words_where_arms_are_described(page: str, tmp_path: Path) -> None:
+    text = Outline(page).text
+    assert "nnUNetTrainerVolFFineTune from weights.pth, pretrained by Volume Fusion" in text
+    assert "nnUNetTrainerVolFFineTune from the encoder of weights.pth, pretrained by Volume Fusion" in text
+    asked = benchmark_results.experiment(arms=("volf", "mae=mae.pth", "voco=voco.pth"), labels=(3,))
+    done = benchmark_results.outcomes(asked)
+    text = Outline(page_of(tmp_path, asked, done, found=findings(asked, done, []))).text
+    assert "from mae.pth, pretrained by masked reconstruction (MAE)" in text
+    assert "from the encoder of voco.pth, pretrained by Volume Contrast (VoCo)" in text
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

@@ -23,18 +23,22 @@ from nnunet_volf.benchmark.subsets import subset
 from nnunet_volf.benchmark.training import carry_out, load, make_trainer
 from nnunet_volf.errors import BenchmarkError, DataError, SettingsError, WeightsError
 from nnunet_volf.preprocessing.occurrences import Occurrences
+from nnunet_volf.pretext.catalogue import METHODS
 from nnunet_volf.weights.names import canonical_name
 
 ASKED = Request(DATASET, labels=("1", "2"), seeds=1, epochs=2, iterations=2, mirroring=False)
 
 
-def write_weights(path: Path, dataset: str = "Dataset777_Elsewhere") -> Path:
-    """Write the random network of the phantoms' plans as if it had been trained on another dataset."""
+def write_weights(path: Path, dataset: str = "Dataset777_Elsewhere", method: str = "") -> Path:
+    """Write the random network of the phantoms' plans as if it had been trained on another dataset, by a method."""
     trainer = nnunet_trainer("nnUNetPlans", "nnUNetTrainer")
     trainer.initialize()
     trainer.save_checkpoint(str(path))
     checkpoint = torch.load(path, weights_only=False)
     checkpoint["init_args"]["plans"]["dataset_name"] = dataset
+    if method:
+        known = METHODS[method]
+        checkpoint["nnunet_volf"] = {"method": known.label, "transfers": list(known.transfers)}
     torch.save(checkpoint, path)
     return path
 
@@ -113,7 +117,8 @@ def test_all_arms_of_a_seed_begin_with_the_same_network_and_share_the_schedule(
     phantoms: NnUNetFolders, tmp_path: Path
 ) -> None:
     weights = write_weights(tmp_path / "w.pth")
-    experiment = question(tmp_path, pretrained=str(weights), epochs=3, iterations=7, validation_iterations=2)
+    asked = {"arms": ("scratch", "stock", "encoder", "volf"), "epochs": 3, "iterations": 7}
+    experiment = question(tmp_path, pretrained=str(weights), validation_iterations=2, **asked)
     networks = {}
     for name in ("scratch", "stock", "encoder", "volf"):
         torch.manual_seed(5)
@@ -131,6 +136,50 @@ def test_all_arms_of_a_seed_begin_with_the_same_network_and_share_the_schedule(
         assert torch.equal(networks["stock"][key], initial)
         assert torch.equal(networks["encoder"][key], stored[key] if is_encoder else initial), key
         assert torch.equal(networks["volf"][key], initial if is_head else stored[key]), key
+
+
+def test_weights_of_an_encoder_are_one_arm_named_after_its_method_with_scratchs_decoder(
+    phantoms: NnUNetFolders, tmp_path: Path
+) -> None:
+    weights = write_weights(tmp_path / "w.pth", method="voco")
+    experiment = question(tmp_path, pretrained=str(weights))
+    assert [(arm.name, arm.scope) for arm in experiment.arms] == [
+        ("scratch", "all"),
+        ("voco", "encoder"),
+        ("stock", "all"),
+    ]
+    networks = {}
+    for name in ("scratch", "voco"):
+        torch.manual_seed(5)
+        trainer = make_trainer(experiment, Run(name, 2, 1, 0), torch.device("cpu"))
+        trainer.initialize()
+        if name == "voco":
+            load(trainer, experiment.arm(name))
+        networks[name] = {key: tensor.clone() for key, tensor in trainer.network.state_dict().items()}
+    stored = weights_of_unsafe(weights)
+    for key, initial in networks["scratch"].items():
+        is_encoder = canonical_name(key).startswith("encoder.")
+        assert torch.equal(networks["voco"][key], stored[key] if is_encoder else initial), key
+
+
+def test_methods_with_files_of_their_own_are_each_checked_for_leaks(phantoms: NnUNetFolders, tmp_path: Path) -> None:
+    volf, mae = (write_weights(tmp_path / f"{name}.pth", method=name) for name in ("volf", "mae"))
+    experiment = question(tmp_path, arms=(f"volf={volf}", f"mae={mae}"))
+    assert [(arm.name, arm.weights) for arm in experiment.arms[1:]] == [("volf", str(volf)), ("mae", str(mae))]
+    assert [said.split(":")[0] for said in experiment.data["leakage"][:2]] == ["volf.pth", "mae.pth"]
+    assert experiment.data["weights"].keys() == {"volf", "mae"}
+    assert Experiment.from_mapping(experiment.to_mapping()) == experiment
+    leaking = write_weights(tmp_path / "leaking.pth", dataset=DATASET, method="slem")
+    with pytest.raises(BenchmarkError, match="were pretrained on"):
+        question(tmp_path, arms=(f"volf={volf}", f"slem={leaking}"))
+
+
+def test_weights_of_another_method_than_the_arm_is_called_after_are_refused(
+    phantoms: NnUNetFolders, tmp_path: Path
+) -> None:
+    mae = write_weights(tmp_path / "mae.pth", method="mae")
+    with pytest.raises(BenchmarkError, match=r"mae\.pth is of masked reconstruction \(MAE\): call that arm mae"):
+        question(tmp_path, arms=(f"volf={mae}",))
 
 
 def weights_of_unsafe(path: Path) -> dict[str, torch.Tensor]:
@@ -193,7 +242,8 @@ def test_an_unknown_archive_is_said_to_be_unchecked(phantoms: NnUNetFolders, tmp
         ({"folds": (7,)}, DataError, "There is no fold 7: nnU-Net has 5 folds."),
         ({"folds": ()}, BenchmarkError, "--folds names no fold."),
         ({"configuration": "3d_lowres"}, DataError, "has no configuration '3d_lowres'"),
-        ({"pretrained": "no.pth"}, WeightsError, "no.pth, the weights of the arm encoder, is not there."),
+        ({"pretrained": "no.pth"}, WeightsError, "no.pth, the weights of --pretrained, is not there."),
+        ({"arms": ("voco=no.pth",)}, WeightsError, "no.pth, the weights of the arm voco, is not there."),
         ({"seeds": 0}, BenchmarkError, "--seeds is 0; it must be 1 or more."),
         ({"epochs": 0}, BenchmarkError, "--epochs is 0; it must be 1 or more."),
         ({"validation_iterations": -1}, BenchmarkError, "--validation-iterations is -1; it must be 1 or more."),

@@ -107,7 +107,14 @@ def test_nothing_to_compare_is_said() -> None:
 
 @pytest.mark.parametrize(
     ("arms", "about"),
-    [(["stock", "encoder", "mine", "volf"], "volf"), (["stock", "encoder", "mine"], "mine"), (["stock"], "stock")],
+    [
+        (["stock", "encoder", "mine", "volf"], "volf"),
+        (["stock", "encoder", "mine", "voco", "mae"], "mae"),
+        (["stock", "mine", "slem"], "slem"),
+        (["stock", "mine", "pretrained"], "pretrained"),
+        (["stock", "encoder", "mine"], "mine"),
+        (["stock"], "stock"),
+    ],
 )
 def test_the_sentence_is_about_the_arm_that_matters_most(arms: list[str], about: str) -> None:
     assert most_important(arms) == about

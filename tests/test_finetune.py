@@ -20,6 +20,7 @@ from training import DATASET, FINE_TUNER, change_plans, make_trainer, weights_of
 
 from nnunet_volf.errors import SettingsError, TrainingError, WeightsError
 from nnunet_volf.optimizers import make_optimizer
+from nnunet_volf.pretext.catalogue import METHODS
 from nnunet_volf.provenance import versions
 from nnunet_volf.training_files import EXIT_REQUEUE
 
@@ -142,6 +143,27 @@ def test_weights_of_our_pretraining_are_described_and_warned_about_in_numbers(
     assert "WARNING: pretrained at 1 x 1 x 1 mm, the task is at 3 x 1 x 1 mm" in log
     kept = torch.load(folder_of(phantoms, plans) / FINAL, weights_only=True)["nnunet_volf"]["started_from"]
     assert (kept["method"], kept["trainer"], kept["dataset"]) == ("volume fusion", "nnUNetTrainerVolF", DATASET)
+
+
+def test_of_weights_of_an_encoder_it_is_said_once_and_the_training_is_the_same(
+    phantoms: NnUNetFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = {}
+    for name in ("volf", "voco"):
+        plans = with_fine_tuning(name, epochs=1, iterations=1)
+        file, method = pretrained_file(tmp_path, plans), METHODS[name]
+        content = torch.load(file, weights_only=True)
+        content["nnunet_volf"] = {"method": method.label, "transfers": list(method.transfers)}
+        torch.save(content, file)
+        as_command(monkeypatch, "-p", plans, "-tr", FINE_TUNER, "-pretrained_weights", str(file))
+        run(loaded(fine_tuner(plans), file))
+        logs[name] = log_of(folder_of(phantoms, plans))
+        kept = torch.load(folder_of(phantoms, plans) / FINAL, weights_only=True)["nnunet_volf"]
+        assert kept["started_from"]["trained"] == " and ".join(method.transfers)
+        assert "transfers" not in kept, "a fine-tuning trains all of the network"
+    assert_same_weights(folder_of(phantoms, "volf") / FINAL, folder_of(phantoms, "voco") / FINAL)
+    said = "only its encoder was trained; its decoder is as it was initialised, as in training from scratch"
+    assert (logs["volf"].count(said), logs["voco"].count(said)) == (0, 1)
 
 
 def test_weights_that_do_not_fit_are_refused_with_the_command_that_adapts_them(

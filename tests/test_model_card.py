@@ -13,6 +13,7 @@ import torch
 
 from nnunet_volf.cli import main
 from nnunet_volf.files import file_hash
+from nnunet_volf.weights.citations import OF_METHODS
 from nnunet_volf.weights.model_card import Terms, model_card
 from nnunet_volf.weights.pretrained import Architecture, Preparation, Pretrained
 
@@ -88,12 +89,24 @@ def test_owners_terms_are_stated() -> None:
     assert "- Author et al. 2026\n" in card
 
 
-@pytest.mark.parametrize("weights", [KNOWN, UNKNOWN])
-def test_method_and_framework_are_always_cited(weights: Pretrained) -> None:
-    card = model_card(weights, "", Terms())
+def test_method_and_framework_are_cited() -> None:
+    card = model_card(KNOWN, "", Terms())
     assert "10.1109/TIP.2025.3610249" in card
     assert "arXiv:2306.16925" in card
     assert "10.1038/s41592-020-01008-z" in card
+
+
+def test_of_weights_that_name_no_method_the_framework_alone_is_cited() -> None:
+    card = model_card(UNKNOWN, "", Terms())
+    assert "10.1038/s41592-020-01008-z" in card
+    assert not any(paper in card for papers in OF_METHODS.values() for paper in papers)
+
+
+def test_a_fine_tuning_cites_the_method_of_the_weights_that_it_started_from() -> None:
+    tuned = replace(KNOWN, method="fine-tuning", started_from={"file": "w.pth", "method": "volume contrast"})
+    card = model_card(tuned, "", Terms())
+    assert "arXiv:2402.17300" in card
+    assert "arXiv:2306.16925" not in card
 
 
 def test_papers_that_the_weights_name_are_cited_once() -> None:

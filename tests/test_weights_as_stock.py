@@ -180,7 +180,7 @@ def test_a_pretraining_is_refused_with_what_to_do(
     training = phantoms.results / DATASET / f"{TRAINER}__{plans}__3d_fullres"
     assert export(training, tmp_path / "model") == 2
     said = capsys.readouterr().err
-    assert "is a pretraining: what it segments is fusion classes" in said
+    assert "is a pretraining by Volume Fusion, which segments no labels" in said
     assert "Fine-tune it on labels first" in said
     assert list(tmp_path.glob("model*")) == []
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from nnunet_volf.pretext.catalogue import METHODS
+from nnunet_volf.provenance import versions
 from nnunet_volf.weights.names import canonical
 from nnunet_volf.weights.pretrained import Pretrained
 from nnunet_volf.weights.target import Task, task_of_plans
@@ -140,4 +142,21 @@ def write_checkpoint(
         },
         path,
     )
+    return path
+
+
+def write_pretraining(path: Path, method: str, **plan: Any) -> Path:
+    """Write what matters of a checkpoint of one of our pretrainings: one output, and its head beside the network."""
+    content = torch.load(write_checkpoint(path, labels=(), **plan), weights_only=True)
+    known = METHODS[method]
+    content["trainer_name"] = known.trainer
+    content["nnunet_volf"] = {
+        "method": known.label,
+        "transfers": list(known.transfers),
+        "settings": {"epochs": 5},
+        "data": {"cases": 80},
+        "versions": versions(),
+        "head": {"projector.weight": torch.full((3, 5), 0.12345)},
+    }
+    torch.save(content, path)
     return path

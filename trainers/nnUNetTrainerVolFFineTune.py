@@ -13,7 +13,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_volf.durable import DurableTraining
 from nnunet_volf.errors import TrainingError
-from nnunet_volf.finetune_settings import FINE_TUNE_KEY, FineTuneSettings
+from nnunet_volf.finetune_settings import FINE_TUNE_KEY, FINE_TUNING, FineTuneSettings
 from nnunet_volf.learning_rates import ScheduledRates
 from nnunet_volf.parameter_groups import group_parameters
 from nnunet_volf.provenance import versions
@@ -103,7 +103,7 @@ class nnUNetTrainerVolFFineTune(DurableTraining, nnUNetTrainer):
     def checkpoint_extras(self) -> dict[str, Any]:
         """Keep with the weights how they are trained and what they started from."""
         return {
-            "method": "fine-tuning",
+            "method": FINE_TUNING,
             "settings": self.settings.to_mapping(),
             "started_from": self.started_from,
             "versions": versions(),

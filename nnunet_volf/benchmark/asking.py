@@ -16,6 +16,7 @@ from nnunet_volf.benchmark.arms import STOCK_TRAINER, Arm, parse_arms
 from nnunet_volf.benchmark.experiment import Cases, Experiment
 from nnunet_volf.benchmark.leaks import Checked, Contents, Seen, without_leaks
 from nnunet_volf.benchmark.scores import class_names
+from nnunet_volf.benchmark.starting_weights import StartingWeights
 from nnunet_volf.benchmark.subsets import divide, label_counts
 from nnunet_volf.errors import BenchmarkError, WeightsError
 from nnunet_volf.files import file_hash, read_json
@@ -23,7 +24,6 @@ from nnunet_volf.finetune_settings import FineTuneSettings
 from nnunet_volf.provenance import content_hash
 from nnunet_volf.splits import labelled_split
 from nnunet_volf.weights.briefing import brief
-from nnunet_volf.weights.dialects import read_pretrained
 from nnunet_volf.weights.target import Task, task_of_dataset
 
 
@@ -70,11 +70,12 @@ def make_experiment(asked: Request, images: Images) -> Experiment:
         )
     _require_schedule(asked)
     planned_with = plans.with_settings(planned, asked.configuration, _schedule(asked), FineTuneSettings)
-    arms = tuple(_with_full_path(arm) for arm in parse_arms(asked.arms, asked.pretrained))
+    files = StartingWeights()
+    arms = parse_arms(asked.arms, asked.pretrained, files.look)
     task = task_of_dataset(asked.dataset, asked.plans_name, asked.configuration)
     cases = _cases(asked, planned, str(configuration["data_identifier"]))
     counts = label_counts(asked.labels, [len(parts.pool) for parts in cases.values()])
-    checked, contents = _checked(cases, _seen(arms, task, images), planned.name, images)
+    checked, contents = _checked(cases, _seen(arms, files, task, images), planned.name, images)
     description = read_json(planned.folder / "dataset.json")
     classes = class_names(PlansManager(planned.plans).get_label_manager(description), description)
     if MEAN in classes.values():
@@ -137,15 +138,6 @@ def _schedule(asked: Request) -> dict[str, Any]:
     return {**asked.settings, "epochs": asked.epochs, "iterations": asked.iterations}
 
 
-def _with_full_path(arm: Arm) -> Arm:
-    if arm.weights is None:
-        return arm
-    path = Path(arm.weights).expanduser().resolve()
-    if not path.is_file():
-        raise WeightsError(f"{path}, the weights of the arm {arm.name}, is not there.")
-    return Arm(arm.name, arm.trainer, str(path), arm.scope)
-
-
 def _cases(asked: Request, planned: plans.PlannedDataset, data_identifier: str) -> dict[int, Cases]:
     folder = planned.folder / data_identifier
     identifiers = sorted(infer_dataset_class(str(folder)).get_identifiers(str(folder))) if folder.is_dir() else []
@@ -160,11 +152,11 @@ def _cases(asked: Request, planned: plans.PlannedDataset, data_identifier: str) 
     }
 
 
-def _seen(arms: Sequence[Arm], task: Task, images: Images) -> list[Seen]:
+def _seen(arms: Sequence[Arm], files: StartingWeights, task: Task, images: Images) -> list[Seen]:
     """Require of all weights that nnU-Net takes them as they are, and find out what they were pretrained on."""
     seen = {}
     for weights in {arm.weights: None for arm in arms if arm.weights}:
-        pretrained = read_pretrained(Path(weights))
+        pretrained = files.read(weights)
         briefing = brief(pretrained, task)
         if not briefing.fits:
             raise WeightsError(briefing.problem)

@@ -34,6 +34,7 @@ from nnunet_volf.finetune_settings import FineTuneSettings
 from nnunet_volf.plans import planned_dataset, with_settings
 from nnunet_volf.provenance import versions
 from nnunet_volf.weights.names import canonical_name
+from nnunet_volf.weights.trained import on_encoder_side
 
 
 def carry_out(folder: Path, name: str, device: str) -> Outcome:
@@ -108,7 +109,7 @@ def load(trainer: Any, arm: Arm) -> None:
     own = {}
     if arm.scope == "encoder":
         parts = network.state_dict().items()
-        own = {name: tensor.clone() for name, tensor in parts if not canonical_name(name).startswith("encoder.")}
+        own = {name: tensor.clone() for name, tensor in parts if not on_encoder_side(canonical_name(name))}
     load_pretrained_weights(network, str(arm.weights))
     if own:
         network.load_state_dict(own, strict=False)

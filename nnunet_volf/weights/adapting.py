@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nnunet_volf.weights.pretrained import Pretrained
 from nnunet_volf.weights.record import write_weights
 from nnunet_volf.weights.shareable import shareable_dataset, shareable_plans
 from nnunet_volf.weights.target import Task
+from nnunet_volf.weights.trained import ENCODER
 
 
 def adapt(pretrained: Pretrained, matched: Match, task: Task, output: Path, seed: int = 0) -> None:
@@ -38,7 +40,9 @@ def adapt(pretrained: Pretrained, matched: Match, task: Task, output: Path, seed
         f"Adapted for {task.dataset}, {task.plans_name}, {task.configuration}: {record['share']:.1%} of the network "
         "is pretrained, the rest is initialised anew."
     )
-    write_weights(output, weights, pretrained, _shareable(task.init_args), (note,), adapted=record)
+    trained = pretrained.trained if matched.scope == "all" else (ENCODER,)
+    known = replace(pretrained, trained=trained)
+    write_weights(output, weights, known, _shareable(task.init_args), (note,), adapted=record)
 
 
 def _shareable(init_args: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,6 +59,6 @@ def _record(matched: Match, task: Task, seed: int) -> dict[str, Any]:
         "scope": matched.scope,
         "channels": matched.channels,
         "seed": seed,
-        "share": matched.share(CARRIED, ADAPTED),
+        "share": matched.share_of_network(CARRIED, ADAPTED),
         "changed": {row.name: row.detail for row in matched.rows if row.outcome not in (CARRIED, HEAD)},
     }

@@ -10,6 +10,7 @@ CHANNEL_RULES = ("name", "repeat")
 
 # What becomes of a tensor of the task's network.
 CARRIED, ADAPTED, SKIPPED, MISSING, HEAD = "carried", "adapted", "skipped", "missing", "head"
+UNTRAINED = "not trained"  # by the pretraining, so there is nothing to take over
 
 # What `weights check` ends with: the file fits as it is, once adapted, or not at all. 2 is an error, as everywhere.
 FITS, FITS_ADAPTED, FITS_NOT = 0, 3, 4

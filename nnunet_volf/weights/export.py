@@ -12,7 +12,7 @@ from nnunet_volf.weights.dialects import read_pretrained
 from nnunet_volf.weights.dialects.nnssl import PLAN_KEY
 from nnunet_volf.weights.model_card import Terms, model_card
 from nnunet_volf.weights.nnssl import ADAPTATION_PLAN, warnings, with_adaptation_plan
-from nnunet_volf.weights.portable import Portable, portable
+from nnunet_volf.weights.portable import portable
 from nnunet_volf.weights.pretrained import Pretrained
 from nnunet_volf.weights.reading import open_weights
 
@@ -48,7 +48,7 @@ def export_weights(source: Path, output: Path, terms: Terms, trust: bool = False
         weights,
         (output, card, plan) if nnssl else (output, card),
         reduced.left_out,
-        _warnings(reduced) if nnssl else (),
+        warnings(reduced.task, reduced.plans, weights.trained) if nnssl else (),
     )
 
 
@@ -64,7 +64,3 @@ def refuse_to_overwrite(*paths: Path) -> None:
     for path in paths:
         if path.exists():
             raise WeightsError(f"{path} exists. Choose another name with -o, or remove it first.")
-
-
-def _warnings(reduced: Portable) -> tuple[str, ...]:
-    return warnings(reduced.task, reduced.plans)

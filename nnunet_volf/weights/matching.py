@@ -9,13 +9,14 @@ import numpy as np
 from torch import Tensor
 
 from nnunet_volf.weights.channels import channel_shares, describe_shares, mix_channels
-from nnunet_volf.weights.choices import ADAPTED, CARRIED, HEAD, MISSING, SKIPPED
+from nnunet_volf.weights.choices import ADAPTED, CARRIED, HEAD, MISSING, SKIPPED, UNTRAINED
 from nnunet_volf.weights.kernels import DoesNotFit, describe_kernel, fit_kernel
 from nnunet_volf.weights.names import is_head
 from nnunet_volf.weights.network_differences import of_other_kinds
 from nnunet_volf.weights.placing import counterparts
 from nnunet_volf.weights.pretrained import Pretrained
 from nnunet_volf.weights.target import Task
+from nnunet_volf.weights.trained import is_context, on_encoder_side, was_trained
 
 # Where networks upsample: nnU-Net's, and PCT-Net.
 _TRANSPOSED = (".transpconvs.", ".up.conv.")
@@ -48,9 +49,18 @@ class Match:
     channels: str
 
     def share(self, *outcomes: str) -> float:
-        """Return the share of the parameters, heads aside, with one of these outcomes."""
-        counted = [row for row in self.rows if row.outcome != HEAD]
-        return sum(row.parameters for row in counted if row.outcome in outcomes) / sum(r.parameters for r in counted)
+        """Return the share of what could be pretrained, in parameters, with one of these outcomes."""
+        return share_of([row for row in self.rows if row.outcome not in (HEAD, UNTRAINED)], *outcomes)
+
+    def share_of_network(self, *outcomes: str) -> float:
+        """Return the share of the whole network but its heads, in parameters, with one of these outcomes."""
+        return share_of([row for row in self.rows if row.outcome != HEAD], *outcomes)
+
+
+def share_of(rows: Sequence[Row], *outcomes: str) -> float:
+    """Return the share of the parameters of some tensors with one of these outcomes; 0 where there are none."""
+    wanted = sum(row.parameters for row in rows if row.outcome in outcomes)
+    return wanted / sum(row.parameters for row in rows) if rows else 0.0
 
 
 def match(pretrained: Pretrained, task: Task, scope: str = "all", channels: str = "name") -> Match:
@@ -61,7 +71,8 @@ def match(pretrained: Pretrained, task: Task, scope: str = "all", channels: str 
         _row(name, shape, places.get(name), pretrained, task, scope, channels) for name, shape in task.shapes.items()
     )
     used = {row.source for row in rows}
-    left = tuple(name for name in pretrained.tensors if name not in used and not is_head(name))
+    trained = (n for n in pretrained.tensors if not is_head(n) and was_trained(n, pretrained.trained))
+    left = tuple(name for name in trained if name not in used)
     return Match(rows, left, scope, channels)
 
 
@@ -70,10 +81,12 @@ def _row(
 ) -> Row:
     if is_head(name):
         return Row(name, shape, HEAD, "belongs to the task", source or "")
-    if scope == "encoder" and not name.startswith("encoder."):
+    if not was_trained(name, pretrained.trained):
+        return Row(name, shape, UNTRAINED, "starts as initialised", source or "")
+    if scope == "encoder" and not on_encoder_side(name):
         return Row(name, shape, SKIPPED, "scope encoder", source or "")
     if source is None:
-        return Row(name, shape, MISSING, "not in the file")
+        return Row(name, shape, MISSING, "new, starts as identity" if is_context(name) else "not in the file")
     weight = pretrained.tensors[source]
     try:
         steps = list(_steps(weight, name, shape, pretrained, task, rule))

@@ -13,22 +13,11 @@ from dataclasses import dataclass
 
 from nnunet_volf.provenance import EARLIER
 from nnunet_volf.weights.architectures import is_ours
+from nnunet_volf.weights.citations import NNUNET, citations_of
 from nnunet_volf.weights.pretrained import Preparation, Pretrained
+from nnunet_volf.weights.trained import encoder_only, say_trained
 
 NOT_STATED = "not stated"
-
-NNUNET = (
-    "Isensee, F., Jaeger, P. F., Kohl, S. A. A., Petersen, J., & Maier-Hein, K. H. (2021). nnU-Net: a self-configuring "
-    "method for deep learning-based biomedical image segmentation. Nature Methods, 18(2), 203-211. "
-    "https://doi.org/10.1038/s41592-020-01008-z"
-)
-VOLUME_FUSION = (
-    "Wang, G., Fu, J., Wu, J., Luo, X., Zhou, Y., Liu, X., Li, K., Lin, J., Shen, B., & Zhang, S. (2025). Volume "
-    "Fusion-based Self-Supervised Pretraining for 3D Medical Image Segmentation. IEEE Transactions on Image "
-    "Processing, 34, 6041-6052. https://doi.org/10.1109/TIP.2025.3610249",
-    "Wang, G., Wu, J., Luo, X., Liu, X., Li, K., & Zhang, S. (2023). MIS-FM: 3D Medical Image Segmentation using "
-    "Foundation Models Pretrained on a Large-Scale Unannotated Dataset. arXiv:2306.16925.",
-)
 
 _LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.\-]*")  # as Hugging Face spells them: apache-2.0, cc-by-nc-4.0
 
@@ -79,9 +68,14 @@ def _title(weights: Pretrained) -> str:
     return (
         f"# {weights.path.stem}\n\n"
         f"Weights of an nnU-Net, trained {made} on {where or 'an unknown dataset'} ({channels}). "
-        "Encoder and decoder are for fine-tuning on labels; the layers that make the segmentation are not carried "
-        "over.\n"
+        f"{_parts(weights)}; the layers that make the segmentation are not carried over.\n"
     )
+
+
+def _parts(weights: Pretrained) -> str:
+    if encoder_only(weights.trained):
+        return "Its encoder is pretrained and for fine-tuning on labels; its decoder is as it was initialised"
+    return "Encoder and decoder are for fine-tuning on labels"
 
 
 def _use(weights: Pretrained) -> str:
@@ -123,6 +117,8 @@ def _training(weights: Pretrained) -> dict[str, str]:
         "cases held out": str(data.get("held_out", NOT_STATED)),
         "content": f"`{content}` ({data.get('content_of', 'a hash over the cases')})" if content else NOT_STATED,
     }
+    if weights.trained:
+        rows["parts trained"] = say_trained(weights.trained)
     earlier = data.get(EARLIER, ())
     if earlier:
         before = (f"{one.get('cases')} cases, content {one.get('content') or NOT_STATED}" for one in earlier)
@@ -188,7 +184,9 @@ def _versions(weights: Pretrained) -> dict[str, str]:
 
 def _terms(weights: Pretrained, terms: Terms) -> str:
     own = terms.citation or f"The weights: {NOT_STATED}."
-    cited = dict.fromkeys([own, *VOLUME_FUSION, NNUNET, *weights.citations])
+    methods = (weights.method, weights.started_from.get("method"))
+    papers = [paper for label in methods for paper in citations_of(label)]
+    cited = dict.fromkeys([own, *papers, NNUNET, *weights.citations])
     listed = "\n".join(f"- {citation}" for citation in cited)
     return (
         f"## Licence and citation\n\nLicence of the weights: {terms.license or NOT_STATED}.\n"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from nnunet_volf.weights.architectures import is_ours
+from nnunet_volf.weights.architectures import is_ours, without_context
 from nnunet_volf.weights.pretrained import Architecture
+from nnunet_volf.weights.trained import is_context
 
 # What `reference` means, for the file's network and for one without it.
 _REFERENCE = {
@@ -22,13 +23,17 @@ _REFERENCE = {
 
 def of_other_kinds(before: Architecture | None, now: Architecture) -> bool:
     """Say whether tensors of equal names do other work: one of the networks is of this package, and not the other."""
-    if before is None or before.class_name == now.class_name:
+    if before is None:
+        return False
+    before, now = without_context(before), without_context(now)
+    if before.class_name == now.class_name:
         return False
     return is_ours(before) or is_ours(now)
 
 
 def network_differences(before: Architecture, now: Architecture) -> Iterator[str]:
     """Return what a user should know before weights change into a task's network; nothing where both are alike."""
+    before, now = without_context(before), without_context(now)
     if of_other_kinds(before, now):
         yield f"the file's network is {_article(before)}, the task's {_article(now)}: no tensor of one serves the other"
         return
@@ -45,6 +50,15 @@ def network_differences(before: Architecture, now: Architecture) -> Iterator[str
         whose = ("the file's network", "the task's") if references[0] else ("the task's network", "the file's")
         with_it, without = _REFERENCE.get(_short(before), ("works as the published one does", "does not"))
         yield f"{whose[0]} {with_it}; {whose[1]} {without}"
+
+
+def context_differences(before: Collection[str], now: Collection[str]) -> Iterator[str]:
+    """Return what becomes of a context block that only one of two networks has, by the names of their tensors."""
+    had, has = any(map(is_context, before)), any(map(is_context, now))
+    if had and not has:
+        yield "the file's network has a context block, the task's has none: the block is left out"
+    if has and not had:
+        yield "the task's network has a context block, the file's has none: the block is new and starts as identity"
 
 
 def _statistics(before: str, now: str) -> str:

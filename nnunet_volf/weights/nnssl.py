@@ -6,18 +6,21 @@ That route (``nnUNetv2_preprocess_like_nnssl``, ``nnUNetv2_train_pretrained``) i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_volf.durable import STATE_KEY
 from nnunet_volf.errors import WeightsError
-from nnunet_volf.weights.architectures import is_ours
+from nnunet_volf.pretext.catalogue import method_labelled
+from nnunet_volf.weights.architectures import is_ours, without_context
+from nnunet_volf.weights.citations import NNUNET, citations_of
 from nnunet_volf.weights.dialects.nnssl import PLAN_KEY
-from nnunet_volf.weights.model_card import NNUNET, VOLUME_FUSION
 from nnunet_volf.weights.portable import Portable
 from nnunet_volf.weights.target import Task, build_network
+from nnunet_volf.weights.trained import encoder_only
 
 ADAPTATION_PLAN = "adaptation_plan.json"  # where that route looks for it in a repository on Hugging Face
 
@@ -26,10 +29,11 @@ _KEYS = ("key_to_encoder", "key_to_stem", "keys_to_in_proj")
 
 def with_adaptation_plan(portable: Portable) -> dict[str, Any]:
     """Return the checkpoint that goes out, with an adaptation plan and papers to cite."""
-    citations = [
-        {"type": "Pretraining method", "name": "Volume Fusion", "apa_citations": list(VOLUME_FUSION)},
-        {"type": "Framework", "name": "nnU-Net", "apa_citations": [NNUNET]},
-    ]
+    method = method_labelled(portable.checkpoint.get(STATE_KEY, {}).get("method"))
+    citations = [{"type": "Framework", "name": "nnU-Net", "apa_citations": [NNUNET]}]
+    if method is not None:
+        papers = list(citations_of(method.label))
+        citations.insert(0, {"type": "Pretraining method", "name": method.title, "apa_citations": papers})
     plan = adaptation_plan(portable.task, portable.plans)
     return {**portable.checkpoint, PLAN_KEY: plan, "citations": citations}
 
@@ -55,12 +59,14 @@ def adaptation_plan(task: Task, plans: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def warnings(task: Task, plans: Mapping[str, Any]) -> tuple[str, ...]:
+def warnings(task: Task, plans: Mapping[str, Any], trained: Sequence[str] = ()) -> tuple[str, ...]:
     """Say what that route does differently from ``-pretrained_weights``, where it matters for these weights."""
-    said = [
-        "That route takes the encoder only; the decoder starts anew. 'nnUNetv2_train -pretrained_weights' with the "
-        "same file takes both."
-    ]
+    said = []
+    if not encoder_only(trained):
+        said.append(
+            "That route takes the encoder only; the decoder starts anew. 'nnUNetv2_train -pretrained_weights' with the "
+            "same file takes both."
+        )
     schemes, channels = task.preparation.normalization, len(task.preparation.channels)
     if is_ours(task.architecture):
         said.append(
@@ -72,7 +78,7 @@ def warnings(task: Task, plans: Mapping[str, Any]) -> tuple[str, ...]:
             f"That route normalises every channel by ZScoreNormalization, and these weights were trained with "
             f"{', '.join(others)}: they will see other intensities than they know."
         )
-    own_stem = not task.architecture.class_name.endswith("PlainConvUNet")
+    own_stem = not without_context(task.architecture).class_name.endswith("PlainConvUNet")
     if channels > 1 or not own_stem:
         reason = "" if own_stem else " of a plain network"
         said.append(

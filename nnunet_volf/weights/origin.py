@@ -65,6 +65,7 @@ def look_before_loading(file: Path, task: Task) -> Start:
         "kind": pretrained.kind,
         "trainer": pretrained.trainer,
         "method": pretrained.method,
+        "trained": " and ".join(pretrained.trained) or None,
         "dataset": pretrained.dataset,
         "content": pretrained.data.get("content"),
     }

@@ -43,6 +43,7 @@ class Pretrained:
     stored: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # what nnU-Net finds under network_weights
     trainer: str | None = None
     method: str | None = None
+    trained: tuple[str, ...] = ()  # the parts that its training reached, such as ("encoder",); empty: all
     settings: Mapping[str, Any] = field(default_factory=dict)
     dataset: str | None = None
     configuration: str | None = None
@@ -52,6 +53,7 @@ class Pretrained:
     plans: Mapping[str, Any] | None = None
     data: Mapping[str, Any] = field(default_factory=dict)  # cases, content: how many and a hash of what they hold
     versions: Mapping[str, str] = field(default_factory=dict)
+    started_from: Mapping[str, Any] = field(default_factory=dict)  # what a fine-tuning did: file, method ...
     citations: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what a user should know: prefixes that were removed, types that were ignored ...
 

@@ -42,6 +42,7 @@ def write_weights(
     about["architecture"] = asdict(pretrained.architecture) if pretrained.architecture and not init_args else None
     ours = {
         "method": pretrained.method,
+        **({"transfers": list(pretrained.trained)} if pretrained.trained else {}),
         "settings": dict(pretrained.settings),
         "data": dict(pretrained.data),
         "versions": dict(pretrained.versions),

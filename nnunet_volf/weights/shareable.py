@@ -29,7 +29,7 @@ _DATASET = (
 )  # fmt: skip
 
 # What our trainers and commands note under their key of a checkpoint, and no state of the training.
-_NOTES = ("method", "settings", "data", "versions", "started_from", "adapted", "citations", RECORD_KEY)
+_NOTES = ("method", "transfers", "settings", "data", "versions", "started_from", "adapted", "citations", RECORD_KEY)
 
 # /home/me, C:\data, \\server\share, ~/data, file:///data; at the start of a text or within it
 _PLACE = re.compile(r"""(^|[\s"'=(,;])(/[\w.]|[A-Za-z]:[\\/]|\\\\\w|~[\w/\\]|file:)""")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from nnunet_volf.weights.choices import ADAPTED, CARRIED, HEAD, MISSING, SKIPPED
-from nnunet_volf.weights.matching import Match, Row
+from nnunet_volf.weights.choices import ADAPTED, CARRIED, HEAD, MISSING, SKIPPED, UNTRAINED
+from nnunet_volf.weights.matching import Match, Row, share_of
 
-OUTCOMES = (CARRIED, ADAPTED, SKIPPED, MISSING)
+OUTCOMES = (CARRIED, ADAPTED, SKIPPED, MISSING)  # and UNTRAINED, where it occurs
 
 _MODULE = re.compile(r"(?:encoder|decoder)\.[a-z_]+(?:\.\d+)?")
 
@@ -26,20 +26,21 @@ def module_table(match: Match) -> str:
     modules: dict[str, list[Row]] = {}
     for row in match.rows:
         modules.setdefault(module_of(row.name), []).append(row)
-    header = ("module", "parameters", *OUTCOMES, "")
-    body = [_module_line(module, rows) for module, rows in modules.items()]
+    outcomes = (*OUTCOMES, UNTRAINED) if any(row.outcome == UNTRAINED for row in match.rows) else OUTCOMES
+    header = ("module", "parameters", *outcomes, "")
+    body = [_module_line(module, rows, outcomes) for module, rows in modules.items()]
     whole = ("all but heads", f"{sum(r.parameters for r in match.rows if r.outcome != HEAD):,}")
-    total = (*whole, *(_percent(match.share(outcome)) for outcome in OUTCOMES), "")
+    total = (*whole, *(_percent(match.share_of_network(outcome)) for outcome in outcomes), "")
     return _columns([header, *body, total])
 
 
-def _module_line(module: str, rows: Sequence[Row]) -> tuple[str, ...]:
-    parameters = sum(row.parameters for row in rows)
+def _module_line(module: str, rows: Sequence[Row], outcomes: Sequence[str]) -> tuple[str, ...]:
+    parameters = f"{sum(row.parameters for row in rows):,}"
     if all(row.outcome == HEAD for row in rows):
-        return (module, f"{parameters:,}", "", "", "", "", "new: they belong to the task")
-    shares = [sum(row.parameters for row in rows if row.outcome == outcome) / parameters for outcome in OUTCOMES]
-    reasons = filter(None, (_main_reason(rows, outcome) for outcome in (ADAPTED, SKIPPED, MISSING)))
-    return (module, f"{parameters:,}", *(_percent(share) for share in shares), "; ".join(reasons))
+        return (module, parameters, *("" for _ in outcomes), "new: they belong to the task")
+    shares = [_percent(share_of(rows, outcome)) for outcome in outcomes]
+    reasons = filter(None, (_main_reason(rows, outcome) for outcome in outcomes if outcome != CARRIED))
+    return (module, parameters, *shares, "; ".join(reasons))
 
 
 def _main_reason(rows: Sequence[Row], outcome: str) -> str:

@@ -12,9 +12,10 @@ import numpy as np
 from nnunet_volf.benchmark.analysis.crossed_bootstrap import Floats, per_case
 from nnunet_volf.benchmark.analysis.score_grid import MEAN, ScoreGrid
 from nnunet_volf.benchmark.analysis.statistics import SAME, Interval, holm, mean_interval, signed_rank_p
-from nnunet_volf.benchmark.arms import ENCODER, SCRATCH, VOLF
+from nnunet_volf.benchmark.arms import ENCODER, SCRATCH
 from nnunet_volf.benchmark.experiment import Experiment
 from nnunet_volf.benchmark.results import METRICS
+from nnunet_volf.pretext.catalogue import METHODS
 
 BOUNDS = {"dice": (0.0, 1.0), "nsd": (0.0, 1.0), "hd95": (0.0, np.inf), "assd": (0.0, np.inf)}
 
@@ -77,15 +78,32 @@ def compute_levels(experiment: Experiment, grid: ScoreGrid) -> tuple[Level, ...]
 
 
 def compute_comparisons(experiment: Experiment, grid: ScoreGrid) -> tuple[Comparison, ...]:
-    """Compare all arms with scratch, and volf with encoder, wherever both share two test cases and a seed."""
-    names = [arm.name for arm in experiment.arms]
-    pairs = [(name, SCRATCH) for name in names if name != SCRATCH]
-    pairs += [(VOLF, ENCODER)] if {VOLF, ENCODER} <= set(names) else []
+    """Compare all pairs of arms that are worth it, wherever both share two test cases and a seed."""
+    pairs = [*_with_scratch(experiment), *_with_encoder(experiment), *_between_methods(experiment)]
     found = (
         compare(grid, arm, reference, labels, metric, label)
         for labels, (arm, reference), (metric, label) in product(experiment.labels, pairs, _measures(grid))
     )
     return _corrected([comparison for comparison in found if comparison is not None])
+
+
+def _with_scratch(experiment: Experiment) -> Iterable[tuple[str, str]]:
+    return ((arm.name, SCRATCH) for arm in experiment.arms if arm.name != SCRATCH)
+
+
+def _with_encoder(experiment: Experiment) -> Iterable[tuple[str, str]]:
+    """Return the arm that has the decoder of the same weights, too."""
+    encoder = next((arm for arm in experiment.arms if arm.name == ENCODER), None)
+    if encoder is not None:
+        same = (arm.name for arm in experiment.arms if arm.weights == encoder.weights and arm.scope == "all")
+        yield from ((name, ENCODER) for name in same)
+
+
+def _between_methods(experiment: Experiment) -> Iterable[tuple[str, str]]:
+    """Return the first of several methods with each of the others."""
+    names = {arm.name for arm in experiment.arms}
+    first, *others = [method for method in METHODS if method in names] or [""]
+    return ((first, other) for other in others)
 
 
 def compare(grid: ScoreGrid, arm: str, reference: str, labels: int, metric: str, label: str) -> Comparison | None:

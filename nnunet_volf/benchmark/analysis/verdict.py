@@ -11,8 +11,9 @@ from nnunet_volf.benchmark.analysis.label_efficiency import Worth
 from nnunet_volf.benchmark.analysis.score_grid import MEAN
 from nnunet_volf.benchmark.analysis.statistics import CONFIDENCE, SAME
 from nnunet_volf.benchmark.analysis.wording import change, count, dice, interval, listed
-from nnunet_volf.benchmark.arms import ENCODER, KNOWN, SCRATCH, STOCK, VOLF
+from nnunet_volf.benchmark.arms import ENCODER, KNOWN, PRETRAINED, SCRATCH, STOCK
 from nnunet_volf.benchmark.results import METRIC_NAMES
+from nnunet_volf.pretext.catalogue import METHODS
 
 SIGNIFICANT = 1 - CONFIDENCE
 
@@ -32,7 +33,7 @@ def judge(
     worth: Sequence[Worth],
     invented: int,
 ) -> Verdict:
-    """Say what came out for the arm that matters most: volf, else weights of the user's own, encoder, stock."""
+    """Say what came out for the arm that matters most: a method, else weights of the user's own, encoder, stock."""
     primary = [c for c in comparisons if (c.metric, c.label) == ("dice", MEAN)]
     against_scratch = [c for c in primary if c.reference == SCRATCH]
     arm = most_important(sorted({c.arm for c in against_scratch}))
@@ -42,6 +43,7 @@ def judge(
     details = [
         *_other_arms(against_scratch, arm),
         *_against_encoder(primary),
+        *_between_methods(primary),
         *_worth(worth, arm),
         *_convergence(convergence, arm),
         *_other_metrics(comparisons, arm),
@@ -58,7 +60,7 @@ def judge(
 def most_important(arms: Sequence[str]) -> str | None:
     """Return the arm that the sentence is about."""
     named = [arm for arm in arms if arm not in KNOWN]
-    return next((arm for arm in (VOLF, *named, ENCODER, STOCK) if arm in arms), None)
+    return next((arm for arm in (*METHODS, PRETRAINED, *named, ENCODER, STOCK) if arm in arms), None)
 
 
 def _sentence(comparisons: Sequence[Comparison], levels: Sequence[Level]) -> str:
@@ -111,9 +113,15 @@ def _other_arms(against_scratch: Sequence[Comparison], primary: str) -> Iterator
 
 
 def _against_encoder(primary: Sequence[Comparison]) -> Iterator[str]:
-    decoder = [c for c in primary if (c.arm, c.reference) == (VOLF, ENCODER)]
+    decoder = [c for c in primary if c.reference == ENCODER]
     if decoder:
-        yield f"{VOLF} against {ENCODER}, which is what the pretrained decoder adds: {_summary(decoder)}."
+        yield f"{decoder[0].arm} against {ENCODER}, which is what the pretrained decoder adds: {_summary(decoder)}."
+
+
+def _between_methods(primary: Sequence[Comparison]) -> Iterator[str]:
+    for reference in dict.fromkeys(c.reference for c in primary if c.reference in METHODS):
+        between = [c for c in primary if c.reference == reference]
+        yield f"{between[0].arm} against {reference}: {_summary(between)}."
 
 
 def _summary(comparisons: Sequence[Comparison]) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-# The page's style sheet gives a colour to each of arm0 ... arm6 and the shape tells arms apart without colours. The
-# first four belong to the arms that most benchmarks have, so that they look the same on every page.
-_USUAL = {"scratch": 0, "volf": 1, "encoder": 2, "stock": 3}
-_STYLES = 7
+# The page's style sheet gives a colour to each of arm0 ... arm6 and the shape tells arms apart without colours. Known
+# arms have their own, so that they look the same on every page; others take those that are free, from the fifth on.
+_USUAL = {"scratch": 0, "volf": 1, "encoder": 2, "stock": 3, "mae": 4, "voco": 5, "slem": 6}
+_OTHERS = (4, 5, 6, 1, 2, 3)
 # Corners of each marker around (0, 0), for a size of 1. Scratch is a circle, which has none.
 _CORNERS: dict[int, tuple[tuple[float, float], ...]] = {
     1: ((0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)),
@@ -60,9 +60,10 @@ def axis_over(values: Sequence[float], start: float, end: float, room: float = 0
 
 def styles_of(arms: Sequence[str]) -> dict[str, int]:
     """Return the number of each arm's colour and marker: fixed for the usual arms, in turn for the others."""
-    others = [arm for arm in arms if arm not in _USUAL]
-    first = len(_USUAL)
-    return {**_USUAL, **{arm: first + n % (_STYLES - first) for n, arm in enumerate(others)}}
+    usual = {arm: _USUAL[arm] for arm in arms if arm in _USUAL}
+    free = [style for style in _OTHERS if style not in usual.values()] or list(_OTHERS)
+    others = [arm for arm in arms if arm not in usual]
+    return {**usual, **{arm: free[n % len(free)] for n, arm in enumerate(others)}}
 
 
 def marker(x: float, y: float, style: int, size: float = 4.5) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 
 from torch import Tensor
 
+from nnunet_volf.pretext.catalogue import METHODS
+from nnunet_volf.weights.citations import OF_METHODS
 from nnunet_volf.weights.dialects import misfm_fm_unet, misfm_pct_net
 from nnunet_volf.weights.dialects.misfm_names import Converted, Published
 from nnunet_volf.weights.dialects.state_dict import places
 from nnunet_volf.weights.dialects.tensors import tensors_of
 from nnunet_volf.weights.dialects.values import mapping, whole
-from nnunet_volf.weights.model_card import VOLUME_FUSION
 from nnunet_volf.weights.pretrained import Preparation, Pretrained
 from nnunet_volf.weights.reading import Opened
 
@@ -77,11 +78,11 @@ def read(opened: Opened, resolution_mode: int | None = None) -> Pretrained:
         kind=KIND,
         opened=opened.how,
         tensors=converted.tensors,
-        method="volume fusion" if dataset else None,
+        method=METHODS["volf"].label if dataset else None,
         dataset=dataset,
         preparation=Preparation(channels=(channel,) * inputs, normalization=(), spacing=(), patch=_PATCH),
         architecture=converted.architecture,
-        citations=VOLUME_FUSION,
+        citations=OF_METHODS["volf"],
         notes=(*notes, *converted.notes, *_progress(opened.content), *about),
     )
 

@@ -21,6 +21,7 @@ from nnunet_volf.weights.pretrained import Architecture, Preparation, Pretrained
 from nnunet_volf.weights.reading import Opened
 from nnunet_volf.weights.record import RECORD_KEY, with_record
 from nnunet_volf.weights.target import architecture_of, preparation_of
+from nnunet_volf.weights.trained import parts_in
 
 
 def recognises(content: Any) -> bool:
@@ -51,6 +52,7 @@ def read(opened: Opened) -> Pretrained:
         tensors=tensors,
         trainer=text(content.get("trainer_name")),
         method=text(ours.get("method")),
+        trained=parts_in(texts(ours.get("transfers"))),
         settings=plain_only(mapping(ours.get("settings"))),
         dataset=text(plans.get("dataset_name")),
         configuration=configuration,
@@ -60,6 +62,7 @@ def read(opened: Opened) -> Pretrained:
         plans=plans or None,
         data=plain_only(mapping(ours.get("data"))),
         versions=plain_only(mapping(ours.get("versions"))),
+        started_from=plain_only(mapping(ours.get("started_from"))),
         citations=texts(ours.get("citations")),
         notes=(*notes, *problem),
     )
