@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from nnunet_volf.networks.context_plans import with_context
 from nnunet_volf.pretext.catalogue import METHODS
 from nnunet_volf.provenance import versions
 from nnunet_volf.weights.names import canonical
@@ -29,9 +30,10 @@ def plans_of(
     name: str = "Dataset007_Liver",
     plans_name: str = "nnUNetPlans",
     channels: int = 1,
+    context: bool = False,
     **changes: Any,
 ) -> dict[str, Any]:
-    """Return plans with one configuration, named 3d_fullres or 2d."""
+    """Return plans with one configuration, named 3d_fullres or 2d; `context` puts a context block into the network."""
     stages = len(features)
     residual = network == "ResidualEncoderUNet"
     arguments = {
@@ -66,6 +68,8 @@ def plans_of(
         },
         **changes,
     }
+    if context:
+        configuration["architecture"] = with_context(configuration["architecture"], configuration["patch_size"])
     return {
         "dataset_name": name,
         "plans_name": plans_name,

@@ -43,6 +43,13 @@ def without_context(architecture: Architecture) -> Architecture:
     return Architecture(inside, arguments, tuple(key for key in architecture.needs_import if key != "network"))
 
 
+def name_of(architecture: Architecture) -> str:
+    """Return the class of a network without where it is from, and whether a context block is in it."""
+    inside = without_context(architecture)
+    name = inside.class_name.split(".")[-1]
+    return name if inside is architecture else f"{name} with a context block"
+
+
 def check_buildable(architecture: Architecture) -> None:
     """Refuse to build a network that a file describes, unless class and layers are known ones."""
     architecture = without_context(architecture)

@@ -13,10 +13,11 @@ from torch import Tensor
 from nnunet_volf.finetune_settings import FINE_TUNING, FineTuneSettings
 from nnunet_volf.pretext.catalogue import load_settings, method_labelled
 from nnunet_volf.setting_rules import Settings
+from nnunet_volf.weights.architectures import name_of
 from nnunet_volf.weights.dialects.values import text
 from nnunet_volf.weights.names import is_head
-from nnunet_volf.weights.pretrained import Pretrained
-from nnunet_volf.weights.trained import say_trained
+from nnunet_volf.weights.pretrained import Architecture, Pretrained
+from nnunet_volf.weights.trained import CONTEXT, say_trained
 
 OPENED = {
     "plain": "safely: tensors and plain types only, as torch.load(weights_only=True) takes them",
@@ -35,7 +36,7 @@ def describe(pretrained: Pretrained) -> str:
     lines = [_title(pretrained), ("opened", OPENED[pretrained.opened])]
     lines += [("trained on", _joined(known, "dataset", "configuration", "plans", epochs="{} epochs"))]
     lines += [("trained", say_trained(pretrained.trained))]
-    lines += _network_lines(known)
+    lines += _network_lines(known, pretrained.architecture)
     lines += _preparation_lines(pretrained)
     if pretrained.settings:
         changed = ", ".join(
@@ -100,7 +101,7 @@ def _settings_of(label: str | None) -> type[Settings] | None:
 
 def parameters_by_part(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """Return how many values the encoder, the decoder, the heads and whatever else there is have."""
-    parts = {"encoder": 0, "decoder": 0, "heads": 0, "other": 0}
+    parts = {"encoder": 0, CONTEXT: 0, "decoder": 0, "heads": 0, "other": 0}
     for name, tensor in tensors.items():
         part = "heads" if is_head(name) else name.split(".")[0]
         parts[part if part in parts else "other"] += tensor.numel()
@@ -139,9 +140,9 @@ def _joined(known: Mapping[str, Any], *names: str, **patterns: str) -> str:
     return ", ".join(parts)
 
 
-def _network_lines(known: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _network_lines(known: Mapping[str, Any], architecture: Architecture | None) -> list[tuple[str, str]]:
     network, stages, parts = known["network"], known["stages"], known["parameters"]
-    name = network["class_name"].split(".")[-1] if network else "not described"
+    name = name_of(architecture) if architecture else "not described"
     lines = [("network", f"{name}, {len(stages)} stages" if stages else name)]
     if stages:
         lines.append(("  features", ", ".join(str(stage["features"]) for stage in stages)))
