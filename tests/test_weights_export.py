@@ -86,7 +86,7 @@ def test_the_file_holds_the_network_and_its_description_and_nothing_of_the_train
         "nnunet_volf",
     }  # fmt: skip
     assert set(content["init_args"]) == {"plans", "configuration", "fold", "dataset_json"}
-    assert set(content["nnunet_volf"]) == {"method", "settings", "data", "versions"}
+    assert set(content["nnunet_volf"]) == {"method", "transfers", "settings", "data", "versions"}
     assert {"optimizer_state", "logging", "grad_scaler_state", "_best_ema"} <= set(load(pretrained))
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import NnUNetFolders
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from training import change_plans, make_trainer
 from weight_files import task_of, weights_from, write_planned, write_pretraining
 
 from nnunet_volf.cli import main
@@ -321,3 +322,38 @@ def test_a_pretraining_is_no_model_to_predict_with(
     assert code == 2
     assert f"is a pretraining by {METHODS[name].title}, which segments no labels" in said
     assert not (tmp_path / "model").exists()
+
+
+# ------------------------------------------------------------------------------------------ a real pretraining
+
+
+def test_what_a_real_pretraining_leaves_is_read_checked_exported_and_compared(
+    phantoms: NnUNetFolders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {"epochs": 1, "iterations": 1, "validation_samples": 2, "panel_every": 0, "width": 16}
+    change_plans(lambda plans: plans["configurations"]["3d_fullres"].update(volf_voco=few), target="VoCo")
+    trainer = make_trainer("VoCo", METHODS["voco"].trainer)
+    trainer.initialize()
+    initial = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
+    trainer.run_training()
+    file = Path(trainer.output_folder) / "checkpoint_final.pth"
+
+    pretrained = read_pretrained(file)
+    assert (pretrained.method, pretrained.trained) == (METHODS["voco"].label, ("encoder",))
+    assert facts(pretrained)["settings_changed"] == few
+    for name, tensor in pretrained.tensors.items():
+        assert torch.equal(tensor, initial[name]) or was_trained(name, pretrained.trained), name
+
+    capsys.readouterr()
+    code, said = run(capsys, "check", file, "-d", 901)
+    assert code == 0
+    assert "the decoder, which was not trained, starts as initialised" in said
+
+    assert main(["weights", "export", str(file), "-o", str(tmp_path / "out.pth")]) == 0
+    assert torch.load(file, weights_only=True)["nnunet_volf"]["head"]
+    assert "head" not in torch.load(tmp_path / "out.pth", weights_only=True)["nnunet_volf"]
+
+    again = ["benchmark", "901", "--pretrained", str(tmp_path / "out.pth"), "--labels", "1", "--seeds", "1"]
+    assert main([*again, "-o", str(tmp_path / "b"), "-device", "cpu", "--folds", str(trainer.fold), "--dry-run"]) == 0
+    arms = [line.split()[0] for line in capsys.readouterr().out.splitlines() if " nnUNetTrainer" in line]
+    assert arms == ["scratch", "voco", "stock"]
