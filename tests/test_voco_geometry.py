@@ -219,7 +219,7 @@ def test_what_cannot_be_trained_is_refused(given: Given, settings: dict[str, Any
         ({"targets": 0}, r"targets is 0; it must be a whole number, between 1 and 64"),
         ({"momentum": 1.5}, r"momentum is 1\.5; it must be a number between 0 and 1"),
         ({"variant": "v0", "between_volumes": True}, r"between_volumes needs a teacher, and variant v0 has none"),
-        ({"rotat": 0.5}, r"Did you mean 'rotate'"),
+        ({"rotates": 0.5}, r"Did you mean 'rotate'"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:

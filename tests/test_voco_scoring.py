@@ -79,6 +79,7 @@ def test_scores_are_those_of_their_definitions() -> None:
     said = np.array([float(predicted[at]) for at in triples])
     assert scores.correlation == pytest.approx(np.corrcoef(y, said)[0, 1])
     assert scores.alike == pytest.approx(said.mean())
+    assert scores.pairs == len(triples)
     column = np.array([b for *_, b in triples])
     means = [np.array([values[column == b].mean() for b in range(9)])[column] for values in (y, said)]
     assert scores.position == pytest.approx(np.corrcoef(y - means[0], said - means[1])[0, 1])
@@ -101,7 +102,7 @@ def test_where_nothing_counts_there_is_no_score_and_no_warning() -> None:
 
 
 def scores_with(**values: float) -> PositionScores:
-    known = {"position": 0.5, "correlation": 0.5, "accuracy": 0.5, "chance": 0.25, "alike": 0.2}
+    known = {"position": 0.5, "correlation": 0.5, "accuracy": 0.5, "chance": 0.25, "alike": 0.2, "pairs": 600}
     return PositionScores(
         **{**known, "positive": 0.1, "negative": 0.1, "regularisation": 0.1, "between": 0.0, **values}
     )
@@ -111,8 +112,10 @@ def scores_with(**values: float) -> PositionScores:
     ("values", "words"),
     [
         ({"alike": 0.99, "position": 0.02}, "Collapsed: all crops look alike to the network (mean cosine 0.99)"),
-        ({"position": 0.05}, "No position information yet"),
-        ({"position": 0.4}, "Learning."),
+        ({"position": 0.05, "pairs": 10_000}, "No position information"),
+        ({"position": 0.25, "pairs": 100}, "No position information"),
+        ({"position": 0.4}, "Position is told in part"),
+        ({"position": 0.7}, "Learning."),
         ({"position": 0.97}, "The task is nearly solved"),
         ({"between": 0.25}, "between volumes 0.250"),
     ],

@@ -17,7 +17,7 @@ from nnunet_volf.pretext.voco.head import PositionHead
 from nnunet_volf.pretext.voco.loss import PositionLoss, predict
 from nnunet_volf.pretext.voco.panel import PanelCase, draw_panel
 from nnunet_volf.pretext.voco.sampler import CropSampler
-from nnunet_volf.pretext.voco.scoring import PositionScores, measure, score
+from nnunet_volf.pretext.voco.scoring import UNTRAINED, PositionScores, measure, score
 from nnunet_volf.pretext.voco.settings import VoCoSettings
 from nnunet_volf.pretext.voco.sizes import by, choose_region
 from nnunet_volf.pretext.voco.variants import VARIANTS
@@ -72,10 +72,11 @@ class VolumeContrast(Pretext):
         known = KnownLosses.of(self.region, self.position_loss)
         return (
             f"{self._what()} Variant {self.settings.variant}. Only the encoder is trained.\n"
-            f"A healthy run: the position correlation r, 0 at first, rises; the loss falls below {known.constant:.2f}, "
-            f"what the best constant answer gets. {known.collapsed:.2f} is a collapse (all crops look alike), "
-            f"{known.nothing:.2f} an encoder that finds no crop like another. A correlation that stays near 0 is not "
-            "healthy, whatever the loss."
+            "A healthy run: the position correlation r rises; an untrained encoder has some already, up to "
+            f"{UNTRAINED}, for crops that "
+            f"overlap share voxels. The loss falls below {known.constant:.2f}, what the best constant answer gets; "
+            f"{known.collapsed:.2f} is a collapse (all crops look alike), {known.nothing:.2f} an encoder that finds no "
+            "crop like another. A correlation that stays where it began is not healthy, whatever the loss."
         )
 
     def draw(self, samples: Sequence[Sample], outputs: Sequence[Any] | None, title: str, path: Path) -> None:

@@ -15,8 +15,12 @@ from nnunet_volf.pretext.voco.loss import Terms
 
 # All crops are alike above this: the network has collapsed, and little leads out again.
 COLLAPSED = 0.95
-# Below this correlation the network knows nothing of position; that of a few dozen targets is uncertain by as much.
+# A correlation below this, or within so many standard errors of 0, is none.
 LEARNING = 0.1
+STANDARD_ERRORS = 3
+# What untrained encoders tell at most of the volumes they were tried on, see docs/voco.md: crops that overlap share
+# voxels, and features of any kind show that.
+UNTRAINED = 0.55
 # Above this the pretext task is solved and more steps teach little.
 SOLVED = 0.95
 
@@ -25,11 +29,12 @@ SOLVED = 0.95
 class PositionScores:
     """Scores of one set of targets."""
 
-    position: float  # correlation of true and predicted overlap beyond what the base alone tells; 0: knows nothing
+    position: float  # correlation of true and predicted overlap beyond what the base alone tells; 0 by guessing
     correlation: float  # the same with what the base alone tells: bases in the middle overlap more
     accuracy: float  # share of targets for which the base predicted as the nearest is the nearest
     chance: float  # of the same, for always naming the same base
     alike: float  # mean predicted overlap; near 1 where all crops look the same to the network
+    pairs: int  # of a target and a base, from which all this comes
     positive: float  # the terms of the loss
     negative: float
     regularisation: float
@@ -62,6 +67,7 @@ class PositionScores:
             "nearest_base_accuracy": self.accuracy,
             "nearest_base_accuracy_by_chance": self.chance,
             "mean_predicted_overlap": self.alike,
+            "pairs": self.pairs,
             "loss_positive": self.positive,
             "loss_negative": self.negative,
             "loss_regularisation": self.regularisation,
@@ -74,8 +80,13 @@ class PositionScores:
                 f"Collapsed: all crops look alike to the network (mean cosine {self.alike:.2f}). If the next epochs do "
                 "not change that, start again with a lower learning_rate or more crops a step."
             )
-        if self.position < LEARNING:
-            return "No position information yet: normal in the first epochs, later a wrong learning_rate."
+        if self.position < max(LEARNING, STANDARD_ERRORS / max(self.pairs, 1) ** 0.5):
+            return "No position information: less than untrained encoders have, a reason to lower learning_rate."
+        if self.position < UNTRAINED:
+            return (
+                f"Position is told in part. Untrained encoders tell up to {UNTRAINED}, for crops that overlap share "
+                "voxels: what counts is that the correlation rises."
+            )
         if self.position > SOLVED:
             return "The task is nearly solved: more epochs will teach little, more cases or a finer grid would."
         return "Learning."
@@ -99,7 +110,7 @@ def score(measures: Sequence[Mapping[str, Any]]) -> PositionScores:
     terms = np.mean([part["terms"] for part in measures], axis=0).tolist()
     counted = ~np.isnan(true)
     if not counted.any():
-        return PositionScores(0.0, 0.0, 0.0, 0.0, 0.0, *terms)
+        return PositionScores(0.0, 0.0, 0.0, 0.0, 0.0, 0, *terms)
     nearest = np.nanargmax(true, axis=1)
     return PositionScores(
         position=correlation(_within_bases(true)[counted], _within_bases(predicted)[counted]),
@@ -107,6 +118,7 @@ def score(measures: Sequence[Mapping[str, Any]]) -> PositionScores:
         accuracy=float(np.mean(np.nanargmax(predicted, axis=1) == nearest)),
         chance=float(np.bincount(nearest).max() / len(nearest)),
         alike=float(predicted[counted].mean()),
+        pairs=int(counted.sum()),
         positive=terms[0],
         negative=terms[1],
         regularisation=terms[2],
