@@ -62,13 +62,17 @@ def tiny_networks(plans: dict[str, Any]) -> None:
 
 
 def with_settings(
-    name: str = "Test", configuration: str = "3d_fullres", source: str = "nnUNetPlans", **settings: Any
+    name: str = "Test",
+    configuration: str = "3d_fullres",
+    source: str = "nnUNetPlans",
+    key: str = "volf",
+    **settings: Any,
 ) -> str:
-    """Write plans with these settings and return their name."""
+    """Write plans with these settings of a pretext, Volume Fusion unless told otherwise, and return their name."""
     defaults = {"epochs": 2, "iterations": 3, "validation_samples": 4, "panel_every": 0, "save_every_epochs": 1}
 
     def change(plans: dict[str, Any]) -> None:
-        plans["configurations"][configuration]["volf"] = {**defaults, **settings}
+        plans["configurations"][configuration][key] = {**defaults, **settings}
 
     change_plans(change, source=source, target=name)
     return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 
 # Intensities beyond these percentiles are shown as black and white.
 _SHOWN = (0.5, 99.5)
+
+# That fit over a column.
+_LETTERS = 26
 
 
 class PanelGrid:
@@ -28,7 +32,7 @@ class PanelGrid:
             cell.set_yticks([])
         for cell, name in zip(self.cells[0], columns, strict=True):
             cell.set_title(name, fontsize=10)
-        self.figure.suptitle(title, fontsize=10)
+        self.figure.suptitle(fill(title, _LETTERS * len(columns)), fontsize=10)
 
     def name_row(self, row: int, name: str) -> None:
         """Write a name beside a row."""
