@@ -17,6 +17,7 @@ from nnunet_volf.pretext.slem.settings import SLeMSettings
 # A voxel is empty if every channel is as near to its smallest value, or to 0, as this share of its spread. 0 is what
 # nnU-Net leaves outside of the mask that it normalises in.
 EMPTY_SHARE = 1e-3
+SPREAD_VOXELS = 1 << 16  # from which that spread is found
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def draw_shade(rng: np.random.Generator, channels: int, settings: SLeMSettings) 
 def empty_voxels(image: Tensor) -> Tensor:
     """Return where an image (c, *size) shows nothing in any channel, as (*size)."""
     flat = image.flatten(1)
-    tolerance = EMPTY_SHARE * flat.std(1, correction=0)
+    step = flat.shape[1] // SPREAD_VOXELS | 1  # odd, or it would hit the same few columns of a patch
+    tolerance = EMPTY_SHARE * flat[:, ::step].std(1, correction=0)
     smallest, tolerance = (value.view(-1, *[1] * (image.ndim - 1)) for value in (flat.amin(1), tolerance))
     return (image - smallest <= tolerance).all(0) | (image.abs() <= tolerance).all(0)
 
@@ -51,18 +53,17 @@ def equalise(image: Tensor, empty: Tensor, shade: Shade) -> Tensor:
     Mean and spread are those that the channels have on average, so that the range stays the one that fine-tuning sees.
     A channel without contrast keeps its spread.
     """
-    inside = (~empty).to(image.dtype)
     axes = tuple(range(1, image.ndim))
-    voxels = inside.sum().clamp(min=1)
-    mean = (image * inside).sum(axes, keepdim=True) / voxels
-    centred = (image - mean) * inside
-    spread = (centred.square().sum(axes, keepdim=True) / voxels).sqrt()
+    voxels = (~empty).sum().clamp(min=1)
+    mean = blank(image, empty).sum(axes, keepdim=True) / voxels
+    centred = blank(image - mean, empty)
+    spread = torch.linalg.vector_norm(centred, dim=axes, keepdim=True) / voxels.sqrt()
     contrast, brightness = (
         torch.tensor(values, dtype=image.dtype).view_as(mean) for values in (shade.contrast, shade.brightness)
     )
     common = spread.mean()
     gain = torch.where(spread > 0, contrast * common / spread.clamp(min=torch.finfo(spread.dtype).tiny), 1.0)
-    return centred * gain + mean.mean() + brightness * common
+    return centred.mul_(gain).add_(mean.mean() + brightness * common)
 
 
 def blank(image: Tensor, empty: Tensor) -> Tensor:

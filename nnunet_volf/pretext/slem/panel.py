@@ -36,7 +36,7 @@ def draw_panel(
     predicted = any(case.found is not None for case in cases)
     columns = [*channels, *(f"seen as {name}" for name in channels), "code", *(["found"] if predicted else [])]
     rows = [(case, layer) for case in cases for layer in range(grid[0] if len(grid) == 3 else 1)]
-    panel = PanelGrid(columns, len(rows), f"{title}\n{code_in_words(codes)}")
+    panel = PanelGrid(columns, len(rows), f"{title}\nNumbers: {code_in_words(codes)}")
     for row, (case, layer) in enumerate(rows):
         _draw_row(panel, row, case, layer, codes, grid)
     panel.save(path)
@@ -45,11 +45,11 @@ def draw_panel(
 def code_in_words(codes: Codes) -> str:
     """Say what the numbers in the blocks mean."""
     shown = {
-        "cyclic": "by how many places the channels are moved on",
-        "mosaic": "the channel shown",
-        "permutation": "the channels shown, in order",
+        "cyclic": "by how many places the channels of a block are moved on",
+        "mosaic": "the channel that a block shows",
+        "permutation": "the channels that a block shows, in order",
     }[codes.mode]
-    return f"in each block: {'the block it comes from, and ' if codes.shuffle else ''}{shown}"
+    return f"the block that a block comes from, and {shown}" if codes.shuffle else shown
 
 
 def symbol_text(codes: Codes, symbol: int) -> str:

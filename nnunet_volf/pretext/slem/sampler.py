@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +16,16 @@ from nnunet_volf.crops import draw_crop
 from nnunet_volf.pretext.contrast import shows
 from nnunet_volf.pretext.slem.appearance import blank, draw_shade, empty_voxels, equalise
 from nnunet_volf.pretext.slem.codes import Code, Codes
-from nnunet_volf.pretext.slem.grid import blocks_of
+from nnunet_volf.pretext.slem.grid import Block, block_size, blocks_of
 from nnunet_volf.pretext.slem.loss import UNKNOWN
 from nnunet_volf.pretext.slem.recombination import recombine
 from nnunet_volf.pretext.slem.settings import SLeMSettings
 
 # A crop in which some channel shows nothing in some block is drawn again, this often at most.
 REDRAWS = 5
+
+# Whether a block shows something is seen from about this many voxels along each axis.
+LOOKED_AT = 16
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,15 @@ def tellable_blocks(image: Tensor, grid: tuple[int, ...]) -> Tensor:
 
     The code of one that is empty, or that lacks a channel, could not be known or would be too easily known.
     """
-    known = []
-    for block in blocks_of(image.shape[1:], grid):
-        part = (slice(None), *block)
-        known.append(shows(image[part][None], image).all())
-    return torch.stack(known)
+    size = tuple(image.shape[1:])
+    blocks, (whole,) = blocks_of(size, grid), blocks_of(size, [1] * len(size))
+    smallest = [min(sides) for sides in zip(*map(block_size, blocks), strict=True)]
+    steps = [max(1, side // LOOKED_AT) for side in smallest]
+    parts = [image[_every(block, smallest, steps)] for block in blocks]  # without the last voxel of larger blocks
+    return shows(torch.stack(parts), image[_every(whole, size, steps)]).all(1)
+
+
+def _every(block: Block, size: Sequence[int], steps: Sequence[int]) -> tuple[slice, ...]:
+    """Return, for all channels, every so many voxels of a block, up to a size."""
+    axes = zip(block, size, steps, strict=True)
+    return (slice(None), *(slice(axis.start, axis.start + side, step) for axis, side, step in axes))
