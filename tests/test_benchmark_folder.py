@@ -40,6 +40,13 @@ def test_a_question_survives_being_written(tmp_path: Path) -> None:
     assert read_experiment(tmp_path / "b" / "experiment.json") == QUESTION
 
 
+def test_a_question_from_before_arms_named_their_method_goes_on() -> None:
+    written = QUESTION.to_mapping()
+    for arm in written["arms"]:
+        del arm["method"]
+    assert Experiment.from_mapping(written) == QUESTION
+
+
 def test_every_training_has_a_folder_of_its_own_and_seeds_come_before_arms() -> None:
     runs = replace(QUESTION, rates=(0.5, 1.0)).runs()
     assert len({run.name for run in runs}) == len(runs) == 2 * 2 * 2 * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,12 +12,15 @@ from conftest import NnUNetFolders
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from weight_files import task_of, weights_from, write_checkpoint, write_planned, write_pretraining
 
+from nnunet_volf.benchmark.arms import Arm
+from nnunet_volf.benchmark.training import load
 from nnunet_volf.cli import main
 from nnunet_volf.weights.briefing import Briefing, brief, verdict
 from nnunet_volf.weights.choices import CARRIED, MISSING, SKIPPED
 from nnunet_volf.weights.description import describe, facts
 from nnunet_volf.weights.dialects import read_pretrained
 from nnunet_volf.weights.matching import Row, match
+from nnunet_volf.weights.names import canonical_name
 from nnunet_volf.weights.target import task_of_dataset
 
 PLAIN, WITH_BLOCK = task_of(), task_of(context=True)
@@ -113,3 +117,14 @@ def test_a_file_with_a_block_is_described_exported_and_planned_with(
     assert "fits: nnU-Net takes the encoder of Dataset007_Liver's network from this file as it is" in said
     assert said.splitlines()[-1].startswith("next: nnUNetv2_train 7 3d_fullres 0 -p Like")
     assert task_of_dataset("7", "Like", "3d_fullres").shapes.keys() == WITH_BLOCK.shapes.keys()
+
+
+def test_an_arm_of_a_benchmark_that_starts_from_an_encoder_has_the_block_too(tmp_path: Path) -> None:
+    file = write_pretraining(tmp_path / "w.pth", "slem", context=True)
+    network = WITH_BLOCK.network(seed=5)
+    initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    load(SimpleNamespace(network=network), Arm("slem", weights=str(file), scope="encoder"))
+    stored = torch.load(file, weights_only=True)["network_weights"]
+    for name, tensor in network.state_dict().items():
+        of_encoder = canonical_name(name).startswith(("encoder.", "context."))
+        assert torch.equal(tensor, stored[name] if of_encoder else initial[name]), name
