@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from training import make_trainer, with_settings
 
 from nnunet_volf.cli import parser
 from nnunet_volf.finetune_settings import FineTuneSettings
+from nnunet_volf.pretext.catalogue import METHODS, Method, load_settings
 from nnunet_volf.pretext.volf.settings import VolFSettings
 from nnunet_volf.setting_rules import Settings, parse_assignments
 
@@ -65,11 +68,8 @@ def test_every_command_line_in_a_block_is_understood(page: Path, capsys: pytest.
         except SystemExit:
             pytest.fail(f"{page.name} shows 'nnunet-volf {command}': {capsys.readouterr().err}")
         if getattr(args, "set", None):
-            kind = (
-                FineTuneSettings
-                if command.startswith("benchmark") or getattr(args, "fine_tune", False)
-                else VolFSettings
-            )
+            fine_tuning = command.startswith("benchmark") or getattr(args, "fine_tune", False)
+            kind = FineTuneSettings if fine_tuning else load_settings(METHODS[args.pretext])
             kind.from_mapping(parse_assignments(args.set))
 
 
@@ -119,15 +119,37 @@ def command_names(of: argparse.ArgumentParser) -> set[tuple[str, ...]]:
     [("method.md", "## What the presets", VolFSettings), ("fine-tune.md", "### Why these defaults", FineTuneSettings)],
 )
 def test_the_table_of_settings_lists_all_of_them_with_their_defaults(page: str, end: str, kind: type[Settings]) -> None:
+    actual = kind().to_mapping()
+    documented = settings_documented(page, end)
+    assert documented.keys() == actual.keys()
+    assert_documented_as_they_are(documented, actual)
+
+
+@pytest.mark.parametrize(
+    "method", [method for method in METHODS.values() if method.name != "volf"], ids=lambda m: m.name
+)
+def test_the_page_of_a_pretext_lists_the_settings_of_its_own(method: Method) -> None:
+    kind = load_settings(method)
+    documented = settings_documented(f"{method.name}.md", "\n## ")
+    own = {name for name, written in inspect.get_annotations(kind).items() if "ClassVar" not in str(written)}
+    assert own <= documented.keys() <= kind().to_mapping().keys()
+    assert_documented_as_they_are(documented, kind().to_mapping())
+
+
+def settings_documented(page: str, end: str) -> dict[str, str]:
+    """The first two columns of the table of settings on a page, from its title to the next."""
     text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
-    section = text[text.index("## Settings") : text.index(end)]
+    start = text.index("## Settings") + len("## Settings")
+    section = text[start : text.index(end, start)]
     documented: dict[str, str] = {}
     for names, defaults in re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", section, flags=re.MULTILINE):
         each = re.findall(r"`(\w+)`", names)
         values = defaults.split(", ") if len(each) > 1 else [defaults]
         documented |= dict(zip(each, (v.strip().strip("`") for v in values), strict=True))
-    actual = kind().to_mapping()
-    assert documented.keys() == actual.keys()
+    return documented
+
+
+def assert_documented_as_they_are(documented: dict[str, str], actual: dict[str, Any]) -> None:
     for name, shown in documented.items():
         value = shown if isinstance(actual[name], str) else json.loads(shown)
         assert value == actual[name], name
