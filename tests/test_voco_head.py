@@ -186,3 +186,16 @@ def test_a_head_fits_only_networks_with_an_encoder() -> None:
     with pytest.raises(Exception, match=r"Linear has no encoder and no decoder"):
         network_for(nn.Linear(2, 2))
     assert isinstance(network_for(plain())[1].head, PositionHead)
+
+
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_compiled_in_one_graph_it_gives_the_same_embeddings(variant: str) -> None:
+    torch.manual_seed(0)
+    pretext, network = network_for(plain(), variant=variant)
+    compiled: Any = torch.compile(network, backend="eager", fullgraph=True)
+    crops = torch.randn(2, 5, 1, 8, 8, 8)
+    for _ in range(2):
+        torch.testing.assert_close(compiled(crops), network(crops))
+        with torch.no_grad():
+            network.head.projector[0].weight.mul_(1.5)
+        pretext.before_step(network)
