@@ -33,7 +33,7 @@ class Rules:
 
     def extended(self, **more: Any) -> Rules:
         """Return these rules and more; where both say something of a name, the latter holds."""
-        merged = {}
+        merged: dict[str, Any] = {}
         for name, added in more.items():
             own = getattr(self, name)
             merged[name] = (*own, *added) if isinstance(own, tuple) else {**own, **added}

@@ -136,3 +136,12 @@ def test_assignments_hold_json_or_a_bare_word() -> None:
 def test_what_assigns_nothing_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="is not of the form name=value, for example epochs=200"):
         parse_assignments([text])
+
+
+def test_extended_rules_hold_both_and_the_latter_of_two_that_name_the_same() -> None:
+    first = Rules(presets={"default": {}}, numbers={"a": (0, 1), "b": (0, 1)}, switches=("s",))
+    both = first.extended(presets={"paper": {"a": 1}}, numbers={"b": (5, 6)}, switches=("t",))
+    assert both.presets == {"default": {}, "paper": {"a": 1}}
+    assert both.numbers == {"a": (0, 1), "b": (5, 6)}
+    assert both.switches == ("s", "t")
+    assert (first.switches, first.numbers["b"]) == (("s",), (0, 1)), "the first rules are left as they are"
