@@ -1,4 +1,4 @@
-"""Write a task of made-up heads in four sequences, to compare pretext tasks on: a labelled dataset and a pool without.
+r"""Write a task of made-up heads in four sequences, to compare pretext tasks on: a labelled dataset and a pool without.
 
 The dataset goes to nnUNet_raw; the split, which says which cases `nnunet-volf benchmark` draws from and which it tests
 on, goes to nnUNet_preprocessed. The pool is a folder of NIfTI files, four to a head. The same seed writes the same
@@ -6,7 +6,8 @@ files, and no head is in both.
 
     python benchmarks/four_modalities.py [--training 20 --test 30] [--pool 100] [--seed 0] [--folder heads]
     nnUNetv2_plan_and_preprocess -d 31 -c 3d_fullres
-    nnunet-volf pretrain heads --for 31
+    nnunet-volf pretrain heads --for 31 --channels 'T1=*_0000.nii.gz' 'T1ce=*_0001.nii.gz' 'T2=*_0002.nii.gz' \
+        'FLAIR=*_0003.nii.gz'
     nnunet-volf benchmark 31 --pretrained checkpoint_final.pth
 """
 
@@ -47,7 +48,8 @@ def main() -> None:
     print(f"{arguments.folder}: {arguments.pool} heads without labels")
     number = int(arguments.dataset[len("Dataset") : len("Dataset") + 3])
     print(f"\nnext: nnUNetv2_plan_and_preprocess -d {number} -c 3d_fullres")
-    print(f"then: nnunet-volf pretrain {arguments.folder} --for {number}")
+    channels = " ".join(f"'{name}=*_{channel:04d}.nii.gz'" for channel, name in enumerate(SEQUENCES))
+    print(f"then: nnunet-volf pretrain {arguments.folder} --for {number} --channels {channels}")
 
 
 def write_labelled(folder: Path, cases: int, seed: int) -> None:

@@ -1,0 +1,173 @@
+"""Pretrain with several pretexts on the same scans, in equal steps under one plan, and compare what they are worth.
+
+It only drives the commands that a user types: `nnunet-volf pretrain` once for each pretext, then `nnunet-volf
+benchmark` with an arm for each. Both go on where they were stopped, and so does this. It ends with tables as
+docs/benchmarks.md has them.
+
+    python benchmarks/pretexts.py --pool heads --for 31 -p Small --pretexts volf mae slem --steps 3000
+        --channels 'T1=*_0000.nii.gz' 'T1ce=*_0001.nii.gz' 'T2=*_0002.nii.gz' 'FLAIR=*_0003.nii.gz'
+        --set optimizer=adamw mae.masked=0.6 --labels 3 5 10 --seeds 3 -device cpu -o four_modalities
+        -- --epochs 20 --iterations 10 --no-mirroring -np 2
+
+What stands behind `--` goes to the benchmark as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_volf.benchmark.analysis.findings import MEAN, Comparison, Findings, findings
+from nnunet_volf.benchmark.analysis.wording import change, interval, p_value
+from nnunet_volf.benchmark.arms import SCRATCH
+from nnunet_volf.benchmark.folder import EXPERIMENT, collect, read_experiment
+from nnunet_volf.pretext.catalogue import METHODS
+
+TABLES, SUMMARY = "pretexts.md", "pretraining_summary.json"
+_FOUND = "pretrained: "  # what the command prints before the file
+
+
+def main() -> None:
+    """Pretrain, benchmark, and print the tables, which also go beside the report."""
+    own, behind = sys.argv[1:], list[str]()
+    if "--" in own:
+        own, behind = own[: own.index("--")], own[own.index("--") + 1 :]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pool", required=True, help="the scans without labels: a folder, or an imported dataset")
+    parser.add_argument("--channels", nargs="+", default=[], help="of a folder, as NAME=PATTERN")
+    parser.add_argument("--for", dest="target", required=True, metavar="DATASET", help="the labelled dataset")
+    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="of the labelled dataset")
+    parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION")
+    parser.add_argument("-d", metavar="NUMBER", help="of the dataset that the scans are imported as")
+    parser.add_argument("--as", dest="name", default="VolFPlans", metavar="PLANS", help="to write for the scans")
+    parser.add_argument("-f", default="all", metavar="FOLD", help="of the pretraining [%(default)s]")
+    parser.add_argument("--pretexts", nargs="+", choices=METHODS, default=["volf", "mae", "voco"])
+    parser.add_argument("--steps", type=int, default=3000, help="of each pretraining")
+    parser.add_argument("--iterations", type=int, default=50, help="steps to an epoch of the pretraining")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="[PRETEXT.]NAME=VALUE", help="settings of all pretexts, or of one"
+    )
+    parser.add_argument("--labels", nargs="+", default=["3", "5", "10"])
+    parser.add_argument("--seeds", default="3")
+    parser.add_argument("-device", default="cpu")
+    parser.add_argument("-o", type=Path, default=Path("pretexts"), help="where the benchmark goes [%(default)s]")
+    arguments = parser.parse_args(own)
+    if arguments.steps % arguments.iterations:
+        parser.error(f"--steps {arguments.steps} is not a whole number of epochs of {arguments.iterations}.")
+
+    checkpoints = {pretext: pretrained(arguments, pretext) for pretext in arguments.pretexts}
+    run(
+        "benchmark", arguments.target, "-p", arguments.p, "-c", arguments.c, "--arms", SCRATCH,
+        *(f"{pretext}={checkpoint}" for pretext, checkpoint in checkpoints.items()),
+        "--labels", *arguments.labels, "--seeds", arguments.seeds, "-device", arguments.device,
+        "-o", str(arguments.o), *behind,
+    )  # fmt: skip
+    tables = "\n\n".join([pretraining_table(checkpoints), benchmark_tables(arguments.o)])
+    (arguments.o / TABLES).write_text(f"{tables}\n", encoding="utf-8")
+    print(f"\n{tables}\n\n{arguments.o / TABLES}")
+
+
+def pretrained(arguments: argparse.Namespace, pretext: str) -> Path:
+    """Pretrain, or go on, and return the checkpoint."""
+    epochs = arguments.steps // arguments.iterations
+    number = ["-d", arguments.d] if arguments.d else []
+    channels = ["--channels", *arguments.channels] if arguments.channels else []
+    lines = run(
+        "pretrain", arguments.pool, *number, *channels, "--for", arguments.target, "-p", arguments.p, "-c", arguments.c,
+        "--as", arguments.name, "--pretext", pretext, "-f", arguments.f, "-device", arguments.device,
+        "--set", f"epochs={epochs}", f"iterations={arguments.iterations}", *settings_of(arguments.set, pretext),
+    )  # fmt: skip
+    return next(Path(line.removeprefix(_FOUND).strip()) for line in reversed(lines) if line.startswith(_FOUND))
+
+
+def settings_of(asked: Sequence[str], pretext: str) -> list[str]:
+    """Return the settings that are for all pretexts or for this one, without its name."""
+    found = []
+    for text in asked:
+        owner, dot, _ = text.partition("=")[0].partition(".")
+        if not dot:
+            found.append(text)
+        elif owner == pretext:
+            found.append(text.removeprefix(f"{owner}."))
+        elif owner not in METHODS:
+            raise SystemExit(f"--set {text}: there is no pretext {owner}. There is {', '.join(METHODS)}.")
+    return found
+
+
+def run(*command: str) -> list[str]:
+    """Run one of our commands, show what it prints, and return it; end where it does not succeed."""
+    words = ["nnunet-volf", *command]
+    print(f"\n$ {' '.join(words)}", flush=True)
+    lines = []
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            lines.append(line)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return lines
+
+
+def pretraining_table(checkpoints: dict[str, Path]) -> str:
+    """Return how each pretraining went, in the words of its summary."""
+    rows = ["| pretext | steps | loss | what its summary says |", "|---|---|---|---|"]
+    for pretext, checkpoint in checkpoints.items():
+        path = checkpoint.with_name(SUMMARY)
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        settings = summary.get("settings", {})
+        steps = settings.get("epochs", 0) * settings.get("iterations", 0)
+        numbers = {
+            name: value
+            for name, value in summary.items()
+            if isinstance(value, float) and name not in ("loss", "chance")
+        }
+        said = ", ".join(f"{name} {value:.3f}" for name, value in numbers.items())
+        rows.append(f"| {pretext} | {steps:,} | {summary.get('loss', float('nan')):.3f} | {said} |")
+    return "\n".join(rows)
+
+
+def benchmark_tables(folder: Path) -> str:
+    """Return the table of a benchmark as docs/benchmarks.md has it, and the first pretext against the others."""
+    experiment = read_experiment(folder / EXPERIMENT)
+    found = findings(experiment, *collect(folder, experiment.runs()))
+    levels = {(one.labels, one.arm, one.metric): one for one in found.levels if one.label == MEAN}
+    rows = [
+        "| labels | arm | Dice | each seed | difference to scratch | cases | p | NSD | HD95 (mm) |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    against = {(one.labels, one.arm): one for one in _dice(found) if one.reference == SCRATCH}
+    for labels in experiment.labels:
+        for arm in experiment.arms:
+            own = [levels.get((labels, arm.name, metric)) for metric in ("dice", "nsd", "hd95")]
+            if own[0] is None:
+                continue
+            means = [f"{one.mean.value:.{digits}f}" if one else "" for one, digits in zip(own, (3, 3, 2), strict=True)]
+            seeds = ", ".join(f"{value:.3f}" for value in own[0].per_seed)
+            difference = _difference(against.get((labels, arm.name)))
+            rows.append(f"| {labels} | {arm.name} | {means[0]} | {seeds} | {difference} | {means[1]} | {means[2]} |")
+    others = [one for one in _dice(found) if one.reference != SCRATCH]
+    if others:
+        rows += ["", "| labels | | difference | cases | p |", "|---|---|---|---|---|"]
+        rows += [f"| {one.labels} | {one.arm} minus {one.reference} | {_difference(one)} |" for one in others]
+    return "\n".join([*rows, "", found.verdict.sentence, *found.missing])
+
+
+def _dice(found: Findings) -> list[Comparison]:
+    return [one for one in found.comparisons if (one.metric, one.label) == ("dice", MEAN)]
+
+
+def _difference(one: Comparison | None) -> str:
+    """Return three cells: the difference with its interval, in how many cases, and how likely by chance."""
+    if one is None:
+        return " | | "
+    p = p_value(one.p_holm) if one.p_holm is not None else ""
+    return f"{change(one.difference.value)} ({interval(one.difference)}) | {one.better} / {one.worse} | {p}"
+
+
+if __name__ == "__main__":
+    main()
