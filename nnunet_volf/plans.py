@@ -82,6 +82,11 @@ class PlannedDataset:
         merged = {**self.configuration(configuration).get(kind.plans_key, {}), **(overrides or {})}
         return kind.from_mapping({name: value for name, value in merged.items() if value is not None})
 
+    def methods(self, configuration: str) -> list[Method]:
+        """Return the pretext tasks that a configuration holds settings of, or else the default one."""
+        keys = self.configuration(configuration).keys()
+        return [method for method in METHODS.values() if method.plans_key in keys] or [METHODS[DEFAULT_METHOD]]
+
     def pretrain_command(self, configuration: str, plans_name: str, method: Method = METHODS[DEFAULT_METHOD]) -> str:
         """Return the command that pretrains on this dataset; an archive without labels needs no folds."""
         fold = 0 if (self.folder / "gt_segmentations").is_dir() else "all"

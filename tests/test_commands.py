@@ -54,6 +54,35 @@ def test_settings_changes_add_up_and_null_takes_one_back(phantoms: NnUNetFolders
     assert written == {"epochs": 7, "gamma": [0.9, 1.1]}
 
 
+def test_each_pretext_has_settings_of_its_own_in_one_plans_file(
+    phantoms: NnUNetFolders, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["settings", "901", "--set", "epochs=7"]) == 0
+    assert main(["settings", "901", "-p", "VolFPlans", "--pretext", "mae", "--set", "epochs=9", "masked=0.5"]) == 0
+    out = capsys.readouterr().out
+    assert "* masked                 0.5" in out
+    assert out.endswith("next: nnUNetv2_train 901 3d_fullres 0 -p VolFPlans -tr nnUNetTrainerMAE\n")
+    written = read(plans_file(phantoms, "VolFPlans"))["configurations"]["3d_fullres"]
+    assert (written["volf"], written["volf_mae"]) == ({"epochs": 7}, {"epochs": 9, "masked": 0.5})
+
+
+@pytest.mark.parametrize("pretext", ["mae", "voco"])
+def test_preview_draws_what_any_pretext_will_see(
+    phantoms: NnUNetFolders, tmp_path: Path, capsys: pytest.CaptureFixture[str], pretext: str
+) -> None:
+    picture = tmp_path / "seen.png"
+    trainer = {"mae": "nnUNetTrainerMAE", "voco": "nnUNetTrainerVoCo"}[pretext]
+    assert main(["preview", "901", "--pretext", pretext, "--samples", "2", "-o", str(picture)]) == 0
+    assert picture.stat().st_size > 5000
+    assert capsys.readouterr().out.endswith(f"next: nnUNetv2_train 901 3d_fullres 0 -p nnUNetPlans -tr {trainer}\n")
+    tried = ["preview", "901", "--pretext", pretext, "--set", "flip=0.1", "-o", str(picture)]
+    assert main(tried) == 0
+    out = capsys.readouterr().out
+    assert out.endswith(
+        f"next: nnunet-volf settings 901 -p nnUNetPlans -c 3d_fullres --pretext {pretext} --set flip=0.1\n"
+    )
+
+
 def test_fine_tuning_settings_are_shown_with_the_command_that_uses_them(
     phantoms: NnUNetFolders, capsys: pytest.CaptureFixture[str]
 ) -> None:

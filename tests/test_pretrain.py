@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,6 @@ from nnunet_volf.launch import Training
 from nnunet_volf.phantoms import make_phantom
 from nnunet_volf.plans import planned_dataset
 from nnunet_volf.preprocessing import outlook
-from nnunet_volf.pretext.volf.settings import VolFSettings
 
 Capture = pytest.CaptureFixture[str]
 
@@ -61,7 +61,8 @@ def train_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def run(training: Training) -> int:
         given.append(training.command())
         run_training(
-            training.dataset.name, training.configuration, training.fold, TRAINER, training.plans_name,
+            training.dataset.name, training.configuration, training.fold, training.method.trainer,
+            training.plans_name,
             continue_training="--c" in training.arguments(), device=torch.device("cpu"),
         )  # fmt: skip
         return 0
@@ -227,6 +228,32 @@ def test_an_imported_dataset_can_be_named_in_place_of_a_folder(
     assert train_here == [f"nnUNetv2_train 501 3d_fullres all -p VolFPlans -tr {TRAINER} -device cpu"]
 
 
+def test_another_pretext_learns_from_the_archive_as_it_was_imported_and_preprocessed(
+    phantoms: NnUNetFolders, scans: Path, train_here: list[str], capfd: Capture
+) -> None:
+    assert pretrain(scans, "--for", "901") == 0
+    before = preprocessed_cases(phantoms)
+    capfd.readouterr()
+    assert pretrain(str(NUMBER), "--for", "901", "--pretext", "mae") == 0
+    out = capfd.readouterr().out
+    assert preprocessed_cases(phantoms) == before, "nothing is done twice"
+    trainer = "nnUNetTrainerMAE"
+    assert train_here[1] == f"nnUNetv2_train 501 3d_fullres all -p VolFPlans -tr {trainer} -device cpu"
+    final = phantoms.results / NAME / f"{trainer}__VolFPlans__3d_fullres" / "fold_all" / "checkpoint_final.pth"
+    assert next_commands(out)[0][-1] == str(final)
+    plan = json.loads((phantoms.preprocessed / NAME / "VolFPlans.json").read_text())["configurations"]["3d_fullres"]
+    assert plan["volf"] == plan["volf_mae"]
+    assert plan["volf_mae"]["iterations"] == 2
+
+
+def test_a_pretext_that_cannot_work_is_refused_before_anything_is_imported(
+    phantoms: NnUNetFolders, scans: Path, capsys: Capture
+) -> None:
+    assert pretrain(scans, "--for", "901", "--pretext", "slem") == 2
+    assert "SLeM needs at least 2" in capsys.readouterr().err
+    assert not (phantoms.raw / NAME).exists()
+
+
 def test_an_archive_that_grew_after_the_training_is_imported_and_the_weights_are_said_not_to_know_it(
     phantoms: NnUNetFolders, scans: Path, train_here: list[str], capfd: Capture
 ) -> None:
@@ -283,8 +310,8 @@ def test_a_plan_of_its_own_stays_as_it_was_trained_with_when_the_archive_grows(
         (training.folder / "checkpoint_latest.pth").touch()
         return 75
 
-    def note(_planned: Any, _configuration: str, settings: VolFSettings, *_: Any) -> str:
-        times.append((settings.epochs, settings.iterations))
+    def note(_planned: Any, _configuration: str, settings: Mapping[str, Any], *_: Any) -> str:
+        times.append((settings["epochs"], settings["iterations"]))
         return "about 3 h"
 
     times: list[tuple[int, int]] = []

@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     for configuration in args.c:
         summary = preprocess_and_say(args, dataset, planned, configuration, part, memory, not args.ignore_disk)
         if summary.complete:
-            print(f"next: {planned.pretrain_command(configuration, args.p)}")
+            for method in planned.methods(configuration):
+                print(f"next: {planned.pretrain_command(configuration, args.p, method)}")
         else:
             lacking = ", ".join(f"{n}/{part[1]} ({count} cases)" for n, count in sorted(summary.missing.items()))
             print(f"next: the other parts, on this or another machine: {lacking}")
