@@ -22,7 +22,7 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
-from nnunet_volf.heads import CLASSES, SEQUENCES, draw_head, render_head
+from nnunet_volf.made_up_heads import CLASSES, SEQUENCES, draw_head, render_head
 
 SHAPE, SPACING = (40, 48, 44), (1.0, 1.0, 1.0)
 _LABELLED, _POOL = 0, 1

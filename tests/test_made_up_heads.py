@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from nnunet_volf.heads import CLASSES, SEQUENCES, draw_head, render_head
+from nnunet_volf.made_up_heads import CLASSES, SEQUENCES, draw_head, render_head
 
 SHAPE, SPACING = (40, 48, 44), (1.0, 1.0, 1.0)
 
