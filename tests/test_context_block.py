@@ -16,7 +16,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 from torch.nn import functional
 
-from nnunet_volf.errors import SettingsError
+from nnunet_volf.errors import SettingsError, WeightsError
 from nnunet_volf.networks import ContextUNet
 from nnunet_volf.networks.catalogue import (
     NETWORKS,
@@ -28,8 +28,10 @@ from nnunet_volf.networks.catalogue import (
     plans_name_with,
 )
 from nnunet_volf.networks.context_block import ContextBlock
-from nnunet_volf.networks.context_plans import context_in, has_context, with_context, without_context
+from nnunet_volf.networks.context_plans import CONTEXT_UNET, context_in, has_context, with_context, without_context
 from nnunet_volf.networks.memory import kept_values
+from nnunet_volf.weights.architectures import check_buildable
+from nnunet_volf.weights.pretrained import Architecture
 
 UNETS = "dynamic_network_architectures.architectures.unet"
 KINDS = ["PlainConvUNet", "ResidualEncoderUNet", "PCTNet", "FMUNet"]
@@ -379,6 +381,28 @@ def test_plans_tell_network_and_block() -> None:
 )
 def test_plans_are_named_after_the_block_too(network: str | None, planners: str, name: str) -> None:
     assert plans_name_with(NETWORKS[network] if network else None, planners, context=True) == name
+
+
+def described(**arguments: Any) -> Architecture:
+    made = with_context(entry(), PATCH)
+    return Architecture(
+        made["network_class_name"], {**made["arch_kwargs"], **arguments}, tuple(made["_kw_requires_import"])
+    )
+
+
+def test_a_described_block_is_built_about_known_networks_only() -> None:
+    check_buildable(described())
+    for strange in ("os.system", "nnunet_volf.cli.main"):
+        with pytest.raises(WeightsError, match=f"The network class {strange} is not one of nnU-Net's or ours"):
+            check_buildable(described(network=strange))
+    for strange in (None, CONTEXT_UNET, 7):
+        with pytest.raises(WeightsError, match="a context block about no network that it names"):
+            check_buildable(described(network=strange))
+    for strange in (None, 7, [[1, 1, 1]] * 1000):
+        with pytest.raises(WeightsError, match="no sound number of branches"):
+            check_buildable(described(context_dilations=strange))
+    with pytest.raises(WeightsError, match="which is no layer of torch"):
+        check_buildable(described(conv_op="os.system"))
 
 
 def test_the_class_is_found_as_nnunet_looks_for_it() -> None:

@@ -28,7 +28,11 @@ SHORT = ["epochs=1", "iterations=1", "validation_samples=1", "panel_every=0"]
 
 
 def pretrain(source: Path, *arguments: str) -> int:
-    return main(["pretrain", str(source), "-np", "0", "-device", "cpu", "--set", *SHORT, "--architecture", *arguments])
+    return pretrain_own(source, "--architecture", *arguments)
+
+
+def pretrain_own(source: Path, *arguments: str) -> int:
+    return main(["pretrain", str(source), "-np", "0", "-device", "cpu", "--set", *SHORT, *arguments])
 
 
 @pytest.fixture
@@ -114,6 +118,43 @@ def test_weights_for_any_dataset_are_for_one_that_first_gets_plans_with_the_netw
     assert main(["plan", "-d", "901", *shlex.split(lines[0])[5:]]) == 0
     made = phantoms.preprocessed / DATASET / "nnUNetFMUNetPlans.json"
     assert made.is_file(), "the name that was told is the one that is made"
+
+
+def test_a_context_block_is_planned_for_target_and_archive_alike(
+    phantoms: NnUNetFolders, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    before = everything_in(tmp_path)
+    assert pretrain_own(scans, "--context-block", "--for", "901", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert everything_in(tmp_path) == before
+    assert f"{DATASET} has no plans with a context block: nnUNetContextPlans will be made first" in out
+    assert "4 train       1 epochs of 1 steps = 1 steps. Timed on this cpu: " in out
+
+    note_trainings(monkeypatch)
+    assert pretrain_own(scans, "--context-block", "--for", "901") == 0
+    out = capsys.readouterr().out
+    assert "next: nnUNetv2_train 901 3d_fullres 0 -p nnUNetContextPlans -tr nnUNetTrainerVolFFineTune " in out
+    target, archive = (
+        json.loads((phantoms.preprocessed / place).read_text(encoding="utf-8"))["configurations"]["3d_fullres"]
+        for place in (f"{DATASET}/nnUNetContextPlans.json", f"{NAME}/VolFPlans.json")
+    )
+    assert archive["architecture"] == target["architecture"]
+    assert archive["architecture"]["network_class_name"] == "nnunet_volf.networks.ContextUNet"
+    assert pretrain_own(scans, "--for", "901") == 2
+    assert "like Dataset901_Phantom, nnUNetPlans, is another one" in capsys.readouterr().err
+
+
+def test_weights_with_a_context_block_for_any_dataset_name_the_plans_that_they_go_to(
+    phantoms: NnUNetFolders, scans: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    note_trainings(monkeypatch)
+    assert pretrain(scans, "fmunet", "--context-block") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+    assert lines[0] == "next: nnunet-volf plan -d DATASET --architecture fmunet --context-block"
+    assert main(["plan", "-d", "901", *shlex.split(lines[0])[5:]]) == 0
+    made = phantoms.preprocessed / DATASET / "nnUNetFMUNetContextPlans.json"
+    assert made.is_file(), "the name that was told is the one that is made"
+    assert all(f" -p {made.stem} " in line for line in lines[1:])
 
 
 @pytest.mark.slow

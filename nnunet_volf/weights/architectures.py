@@ -52,7 +52,11 @@ def name_of(architecture: Architecture) -> str:
 
 def check_buildable(architecture: Architecture) -> None:
     """Refuse to build a network that a file describes, unless class and layers are known ones."""
-    architecture = without_context(architecture)
+    if architecture.class_name == CONTEXT_UNET:
+        dilations = architecture.arguments.get("context_dilations")
+        if not isinstance(dilations, (list, tuple)) or len(dilations) > _MOST_STAGES:
+            raise WeightsError("The file describes a context block of no sound number of branches, which was left out.")
+        architecture = without_context(architecture)
     name = architecture.class_name
     if name == CONTEXT_UNET:
         raise WeightsError("The file describes a context block about no network that it names, which was left out.")
