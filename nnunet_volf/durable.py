@@ -52,6 +52,7 @@ class DurableTraining(Trainer):
     epoch_outputs: list[dict[str, Any]] | None = None  # of the steps done in the current epoch; None between epochs
     random_state: dict[str, Any] | None = None  # of a loaded checkpoint, until the training goes on
     last_save: float = 0.0
+    could_reuse_crops: bool = False  # and thereby wait less
     waited: float = 0.0  # seconds for batches, in the current epoch
 
     def train_by(self, settings: Any) -> None:
@@ -63,6 +64,7 @@ class DurableTraining(Trainer):
         self.save_every = settings.save_every_epochs
         self.save_every_minutes = settings.save_every_minutes
         self.nonfinite_limit = settings.nonfinite_limit
+        self.could_reuse_crops = getattr(settings, "reuse_crops", None) is False
 
     def initialize(self) -> None:
         """Guard the loss."""
@@ -152,7 +154,8 @@ class DurableTraining(Trainer):
         super().on_epoch_end()
         ends, starts = (self.logger.get_value(f"epoch_{when}_timestamps", step=None) for when in ("end", "start"))
         durations = [end - start for end, start in zip(ends, starts, strict=True)]
-        self.print_to_log_file(describe_progress(durations, self.num_epochs - self.current_epoch, self.waited))
+        epochs_left = self.num_epochs - self.current_epoch
+        self.print_to_log_file(describe_progress(durations, epochs_left, self.waited, self.could_reuse_crops))
 
     def _pause_point(self) -> None:
         """Save when it is time, leave when asked to."""

@@ -10,14 +10,17 @@ WAITING = 0.15
 _RECENT = 5
 
 
-def describe_progress(durations: Sequence[float], epochs_left: int, waited: float) -> str:
+def describe_progress(
+    durations: Sequence[float], epochs_left: int, waited: float, could_reuse_crops: bool = False
+) -> str:
     """Say how long the rest takes, from the last epochs' durations in seconds, and how much of the last was waiting."""
     left = readable_time(statistics.median(durations[-_RECENT:]) * epochs_left)
     share = waited / max(durations[-1], 1e-9)
     text = f"About {left} left." if epochs_left else "Last epoch."
     text += f" Waited for data during {share:.0%} of the epoch"
     if share > WAITING:
-        return f"{text}: more loader workers (nnUNet_n_proc_DA) or reuse_crops=true would speed this up."
+        reuse = " or reuse_crops=true" if could_reuse_crops else ""
+        return f"{text}: more loader workers (nnUNet_n_proc_DA){reuse} would speed this up."
     return f"{text}."
 
 

@@ -36,3 +36,8 @@ def test_much_waiting_comes_with_advice() -> None:
 
 def test_after_the_last_epoch_nothing_is_left() -> None:
     assert describe_progress([100.0], 0, waited=0.0).startswith("Last epoch.")
+
+
+@pytest.mark.parametrize("could", [True, False])
+def test_reusing_crops_is_advised_only_to_who_could(could: bool) -> None:
+    assert ("reuse_crops=true" in describe_progress([100.0], 1, 40.0, could_reuse_crops=could)) is could

@@ -42,7 +42,8 @@ class VolumeContrast(Pretext):
 
     def sampler(self, trainer: Any = None, training: bool = False) -> CropSampler:
         """Return how samples are made."""
-        return CropSampler(self.region, self.settings, self.planes, augmented=training)
+        settings = self.settings if training else self.settings.plain()
+        return CropSampler(self.region, settings, self.planes, augmented=training)
 
     def network(self, unet: nn.Module) -> nn.Module:
         """Return the encoder with projector and teacher."""
