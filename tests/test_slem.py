@@ -23,6 +23,7 @@ from nnunet_volf.errors import SettingsError
 from nnunet_volf.pretext.given import Given
 from nnunet_volf.pretext.on_encoder import OnEncoder
 from nnunet_volf.pretext.slem.codes import Codes
+from nnunet_volf.pretext.slem.heads import CodedClasses
 from nnunet_volf.pretext.slem.loss import UNKNOWN, KnownCrossEntropy
 from nnunet_volf.pretext.slem.panel import RIGHT, TRUE, WRONG, symbol_text
 from nnunet_volf.pretext.slem.pretext import Recombination
@@ -163,6 +164,36 @@ def test_the_combination_head_knows_which_block_is_which() -> None:
     assert not any(torch.allclose(a, b) for a, b in itertools.combinations(answers, 2))
 
 
+def test_the_logit_of_a_class_is_its_own_and_what_its_blocks_add() -> None:
+    table = [(0, 0, 0), (2, 1, 0), (2, 1, 1), (1, 2, 2)]
+    layer = CodedClasses(5, table)
+    features = torch.randn(4, 5)
+    own, shared = layer.own(features), layer.shared(features)
+    found = layer(features)
+    for sample, (number, code) in itertools.product(range(4), enumerate(table)):
+        expected = own[sample, number] + sum(shared[sample, 3 * block + symbol] for block, symbol in enumerate(code))
+        assert found[sample, number].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_what_is_learnt_from_one_class_reaches_those_that_agree_on_a_block() -> None:
+    table = [(0, 0), (0, 1), (1, 1)]
+    layer, features = CodedClasses(6, table), torch.randn(1, 6)
+    before = layer(features)
+    layer(features)[0, 0].backward()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter += parameter.grad
+        risen = (layer(features) - before)[0].tolist()
+    assert risen[0] > risen[1] > 0
+    assert risen[2] == pytest.approx(0, abs=1e-5)
+
+
+def test_the_class_table_is_not_a_weight() -> None:
+    assert set(slem().network(tiny_unet()).head.layers[-1].state_dict()) == {
+        "own.weight", "own.bias", "shared.weight", "shared.bias",
+    }  # fmt: skip
+
+
 def test_what_the_unet_holds_is_what_is_saved_and_the_decoder_learns_nothing() -> None:
     unet = tiny_unet()
     names = set(unet.state_dict())
@@ -267,23 +298,26 @@ def test_guessing_scores_zero_and_all_right_scores_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "answers", "words"),
+    ("accuracy", "answers", "cross_entropy", "words"),
     [
-        (0.10, 32, "Not yet better than guessing"),
-        (0.18, 32, "Not yet better than guessing"),
-        (0.25, 32, "Learning."),
-        (0.10, 3200, "Learning."),
-        (0.98, 32, "The task is nearly solved"),
+        (0.10, 32, 2.85, "Not yet better than guessing"),
+        (0.18, 32, 2.70, "Not yet better than guessing"),
+        (0.18, 32, 2.55, "Learning."),
+        (0.25, 32, 2.85, "Learning."),
+        (0.10, 3200, 2.70, "Learning."),
+        (0.98, 32, 0.05, "The task is nearly solved"),
     ],
 )
-def test_the_description_names_the_state_of_the_training(accuracy: float, answers: int, words: str) -> None:
-    scores = RecombinationScores(16, answers, 3, accuracy, (0.5, 0.6), 1.25)
+def test_the_description_names_the_state_of_the_training(
+    accuracy: float, answers: int, cross_entropy: float, words: str
+) -> None:
+    scores = RecombinationScores(16, answers, 3, accuracy, (0.5, 0.6), cross_entropy)
     text = scores.describe()
     assert words in text
     assert f"{accuracy:.1%} of {answers} answers right, 3 more left out" in text
     assert "guessing among 16 gives 6.2%" in text
     assert "Right in each block: 50%, 60%." in text
-    assert "Cross-entropy 1.25, guessing ln 16 = 2.77" in text
+    assert f"Cross-entropy {cross_entropy:.2f}, guessing ln 16 = 2.77" in text
 
 
 def test_a_set_in_which_nothing_can_be_told_says_so_and_scores_zero() -> None:

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from nnunet_volf.pretext.slem.codes import Code
 
 Encoder = Callable[[Tensor], Sequence[Tensor]]
 
@@ -21,22 +25,45 @@ def pool_to(grid: Sequence[int]) -> nn.Module:
 class CombinationHead(nn.Module):
     """One class for the whole image: logits (b, 1, classes)."""
 
-    def __init__(self, features: int, blocks: int, pool: nn.Module, classes: int, hidden: int, dropout: float) -> None:
+    def __init__(self, features: int, pool: nn.Module, table: Sequence[Code], hidden: int, dropout: float) -> None:
         super().__init__()
         self.pool = pool
         self.layers = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(features * blocks, hidden),
+            nn.Linear(features * len(table[0]), hidden),
             nn.LayerNorm(hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(hidden, classes),
+            CodedClasses(hidden, table),
         )
 
     def forward(self, encoder: Encoder, x: Tensor) -> Tensor:
         """Classify a batch of images by the deepest features."""
         logits: Tensor = self.layers(self.pool(encoder(x)[-1]))
         return logits[:, None]
+
+
+class CodedClasses(nn.Module):
+    """A linear layer to one logit a class, whose weights are in part those of all classes that agree on a block.
+
+    It computes what any linear layer can. But of hundreds of classes each is seen rarely, and what is learnt from one
+    has to reach those that differ from it in a block only.
+    """
+
+    parts: Tensor
+
+    def __init__(self, features: int, table: Sequence[Code]) -> None:
+        super().__init__()
+        codes = torch.tensor(table)
+        parts = one_hot(codes).flatten(1).float()  # (classes, blocks * symbols)
+        self.register_buffer("parts", parts, persistent=False)
+        self.own = nn.Linear(features, len(table))
+        self.shared = nn.Linear(features, parts.shape[1])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the logits of features (b, f)."""
+        logits: Tensor = self.own(features) + self.shared(features) @ self.parts.T
+        return logits
 
 
 class BlockHead(nn.Module):

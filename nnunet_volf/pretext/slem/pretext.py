@@ -79,8 +79,7 @@ class Recombination(Pretext):
         pool, features = pool_to(self.grid), self.given.features[-1]
         if self.table is None:
             return OnEncoder(unet, BlockHead(features, pool, self.classes))
-        settings = self.settings
-        head = CombinationHead(features, self.codes.blocks, pool, self.classes, settings.hidden, settings.dropout)
+        head = CombinationHead(features, pool, self.table, self.settings.hidden, self.settings.dropout)
         return OnEncoder(unet, head)
 
     def loss(self, nnunets: Callable[[], nn.Module]) -> nn.Module:

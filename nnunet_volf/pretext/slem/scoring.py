@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from nnunet_volf.pretext.slem.codes import Code
 from nnunet_volf.pretext.slem.loss import UNKNOWN
 
-# An accuracy this many standard errors above that of guessing is not luck.
+# Better than guessing is an accuracy this many standard errors above it, or, for many classes of which hardly one is
+# right yet, a cross-entropy below this share of it.
 SIGNIFICANT = 3.0
+INFORMED = 0.95
 # Above this the pretext task is solved and more steps teach little.
 SOLVED = 0.95
 
@@ -57,7 +59,8 @@ class RecombinationScores:
 
     def _verdict(self) -> str:
         chance = 1 / self.classes
-        if self.accuracy < chance + SIGNIFICANT * math.sqrt(chance * (1 - chance) / self.answers):
+        lucky = chance + SIGNIFICANT * math.sqrt(chance * (1 - chance) / self.answers)
+        if self.accuracy < lucky and self.cross_entropy > INFORMED * math.log(self.classes):
             return (
                 "Not yet better than guessing: normal in the first epochs; later a wrong learning rate, or channels "
                 "that look the same."
