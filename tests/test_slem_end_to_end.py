@@ -23,6 +23,7 @@ from training import (
     weights_of,
 )
 
+from nnunet_volf.cli import main
 from nnunet_volf.discovery import trainers_folder
 from nnunet_volf.errors import SettingsError, TrainingError
 from nnunet_volf.training_files import EXIT_REQUEUE
@@ -106,7 +107,7 @@ def test_stock_nnunet_takes_over_the_encoder_and_finds_the_decoder_as_it_was_ini
 ) -> None:
     from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
-    plans = with_slem(optimizer="adamw")
+    plans = with_slem()
     trainer = make_trainer(plans, trainer=TRAINER)
     trainer.initialize()
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
@@ -176,6 +177,20 @@ def test_validation_is_the_same_from_run_to_run(two_channels: NnUNetFolders) -> 
     for a, b in zip(first.dataloader_val._batches, second.dataloader_val._batches, strict=True):
         assert torch.equal(a["data"], b["data"])
         assert torch.equal(a["target"], b["target"])
+
+
+def test_the_commands_show_it_and_change_its_settings(
+    two_channels: NnUNetFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["preview", "901", "-p", "nnUNetPlans", "--pretext", "slem", "-o", "seen.png"]) == 0
+    assert "T1, T2 recombined in 1 x 2 x 2 blocks, mode cyclic: 16 classes" in capsys.readouterr().out
+    assert Path("seen.png").is_file()
+    arguments = ["--pretext", "slem", "--set", "head=blocks", "grid=[1,1,2]", "--as", "Blocks"]
+    assert main(["settings", "901", "-p", "nnUNetPlans", *arguments]) == 0
+    assert f"-tr {TRAINER}" in capsys.readouterr().out
+    assert main(["preview", "901", "-p", "Blocks", "--pretext", "slem", "-o", "seen.png"]) == 0
+    assert "1 x 1 x 2 blocks, mode cyclic: one of 2 classes for each block." in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ class Recombination(Pretext):
         sizes = {" x ".join(map(str, block_size(block))) for block in blocks_of(self.given.patch, self.grid)}
         lines = [
             self._recombined_in_words(),
-            f"A block is {' or '.join(sorted(sizes))} voxels. A code says, {code_in_words(self.codes)}.",
+            f"A block is {' or '.join(sorted(sizes))} voxels. A code says {code_in_words(self.codes)}.",
             f"Guessing: {1 / self.classes:.1%} right, cross-entropy ln {self.classes} = {math.log(self.classes):.2f}.",
         ]
         if self.table is not None and len(self.table) < self.codes.count:
