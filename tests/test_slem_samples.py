@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,38 +12,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from slem_reference import block_number, unmix_cyclic
+from slem_setup import PATCH, save_case, slem
 
 from nnunet_volf.cases import UnlabeledCases
 from nnunet_volf.pretext.contrast import shows
-from nnunet_volf.pretext.given import Given
 from nnunet_volf.pretext.slem import sampler as sampler_module
 from nnunet_volf.pretext.slem.appearance import Shade, blank, draw_shade, empty_voxels, equalise
-from nnunet_volf.pretext.slem.pretext import Recombination
 from nnunet_volf.pretext.slem.sampler import tellable_blocks
 from nnunet_volf.pretext.slem.settings import SLeMSettings
 from nnunet_volf.randomness import sample_rng
-
-PATCH = (8, 16, 20)
-
-
-def slem(patch: Sequence[int] = PATCH, channels: int = 2, **settings: Any) -> Recombination:
-    on_it = Given(
-        patch=tuple(patch),
-        spacing=(1.0,) * len(patch),
-        channels=tuple(f"c{number}" for number in range(channels)),
-        strides=(4,) * len(patch),
-        features=(4, 8, 8),
-        kernels=((3,) * len(patch),) * 3,
-        batch_size=2,
-        median_shape=tuple(patch),
-        dataset="Dataset001_Test",
-    )
-    return Recombination(SLeMSettings.from_mapping(settings), on_it)
-
-
-def save_case(folder: Path, image: np.ndarray, name: str = "case") -> UnlabeledCases:
-    np.save(folder / f"{name}.npy", image.astype(np.float32))
-    return UnlabeledCases(folder, [name])
 
 
 @pytest.fixture
