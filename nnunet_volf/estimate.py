@@ -14,6 +14,7 @@ import torch
 
 from nnunet_volf.cases import CaseImage
 from nnunet_volf.dataloading import SampleLoader
+from nnunet_volf.precision import mixed_precision
 from nnunet_volf.pretext.pretext import Pretext
 from nnunet_volf.pretext.settings import PretrainingSettings
 
@@ -65,7 +66,7 @@ def _network_step(configuration: Mapping[str, Any], pretext: Pretext, data: torc
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(data.device.type, enabled=data.device.type == "cuda"):
+        with mixed_precision(data.device.type):
             outputs = network(data)
             outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
             loss = torch.stack([output.float().square().mean() for output in outputs if output.requires_grad]).sum()

@@ -17,7 +17,6 @@ from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMu
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
-from nnunetv2.utilities.helpers import dummy_context
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import distributed as dist
 from torch import nn
@@ -31,6 +30,7 @@ from nnunet_volf.files import write_json
 from nnunet_volf.labels import relabelled
 from nnunet_volf.next_commands import commands_after_pretraining
 from nnunet_volf.optimizers import make_optimizer
+from nnunet_volf.precision import mixed_precision
 from nnunet_volf.pretext.catalogue import load_settings
 from nnunet_volf.pretext.given import given_by
 from nnunet_volf.pretext.on_encoder import OnEncoder
@@ -179,8 +179,7 @@ class PretextTraining(DurableTraining, Trainer):
         data = batch["data"].to(self.device, non_blocking=True)
         target: Any = batch["target"]
         target = [t.to(self.device) for t in target] if isinstance(target, list) else target.to(self.device)
-        amp = torch.autocast("cuda") if self.device.type == "cuda" else dummy_context()
-        with amp:
+        with mixed_precision(self.device.type):
             output = self.network(data)
             loss = self.loss(output, target)
         return {"loss": loss.cpu().numpy(), **self.pretext.measure(output, target)}

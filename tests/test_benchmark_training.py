@@ -166,7 +166,7 @@ def test_methods_with_files_of_their_own_are_each_checked_for_leaks(phantoms: Nn
     volf, mae = (write_weights(tmp_path / f"{name}.pth", method=name) for name in ("volf", "mae"))
     experiment = question(tmp_path, arms=(f"volf={volf}", f"mae={mae}"))
     assert [(arm.name, arm.weights) for arm in experiment.arms[1:]] == [("volf", str(volf)), ("mae", str(mae))]
-    assert [said.split(":")[0] for said in experiment.data["leakage"][:2]] == ["volf.pth", "mae.pth"]
+    assert [said.split(":")[0] for said in experiment.data["leakage"][:2]] == ["volf (volf.pth)", "mae (mae.pth)"]
     assert experiment.data["weights"].keys() == {"volf", "mae"}
     assert Experiment.from_mapping(experiment.to_mapping()) == experiment
     leaking = write_weights(tmp_path / "leaking.pth", dataset=DATASET, method="slem")
@@ -226,13 +226,14 @@ def test_weights_of_a_fold_that_held_the_test_cases_out_are_fine(phantoms: NnUNe
                 question(tmp_path, pretrained=str(path))
         else:
             said = question(tmp_path, pretrained=str(path)).data["leakage"]
-            assert said[0] == f"w.pth: compared with the images of 4 cases of {DATASET}."
+            assert said[0] == f"encoder, volf (w.pth): compared with the images of 4 cases of {DATASET}."
 
 
 def test_an_unknown_archive_is_said_to_be_unchecked(phantoms: NnUNetFolders, tmp_path: Path) -> None:
     said = question(tmp_path, pretrained=str(write_weights(tmp_path / "w.pth"))).data["leakage"]
     assert said[0] == (
-        "w.pth: Dataset777_Elsewhere, which it was pretrained on, is not in nnUNet_raw, so it could not be compared."
+        "encoder, pretrained (w.pth): Dataset777_Elsewhere, which it was pretrained on, is not in nnUNet_raw, so it "
+        "could not be compared."
     )
 
 

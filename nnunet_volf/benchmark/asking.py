@@ -156,12 +156,13 @@ def _seen(arms: Sequence[Arm], files: StartingWeights, task: Task, images: Image
     """Require of all weights that nnU-Net takes them as they are, and find out what they were pretrained on."""
     seen = {}
     for weights in {arm.weights: None for arm in arms if arm.weights}:
+        whose = ", ".join(arm.name for arm in arms if arm.weights == weights)  # files of trainings are all called alike
         pretrained = files.read(weights)
         briefing = brief(pretrained, task)
         if not briefing.fits:
             raise WeightsError(briefing.problem)
         contents, about = images.of_pretraining(pretrained.dataset, pretrained.data)
-        name = Path(weights).name
+        name = f"{whose} ({Path(weights).name})"
         seen[weights] = Seen(name, contents, f"{name}: {about}.")
     return list(seen.values())
 

@@ -16,7 +16,7 @@ Contents = Mapping[str, tuple[str | None, ...]]
 class Seen:
     """The images that weights were pretrained on, as far as they are known."""
 
-    weights: str  # name of the file
+    weights: str  # the arms that start from them, and the name of the file
     contents: Collection[str] | None  # None: not known
     about: str  # how they are known, or why not, as a sentence
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
+
+from nnunet_volf.precision import full_precision
 
 # Below this share of the hidden variance nothing has been learnt that the mean does not say; above, little is left.
 LEARNING, SOLVED = 0.05, 0.95
@@ -19,7 +20,7 @@ class MaskedSquaredError(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Compare an output (b, c, *patch) with a target (b, c + 1, *patch), whose last channel is the mask."""
-        with torch.autocast(output.device.type, enabled=False):
+        with full_precision(output.device.type):
             image, hidden = target[:, :-1].float(), target[:, -1:].float()
             error = (output.float() - image).square() * hidden
             return error.sum() / (hidden.sum() * image.shape[1]).clamp(min=1)

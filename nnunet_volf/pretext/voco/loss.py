@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from nnunet_volf.precision import full_precision
 from nnunet_volf.pretext.voco.labels import pairs, split_labels
 from nnunet_volf.pretext.voco.variants import Variant
 
@@ -43,7 +43,7 @@ class PositionLoss(nn.Module):
 
     def terms(self, embeddings: Tensor, labels: Tensor) -> Terms:
         """Return the terms of a batch."""
-        with _full_precision(embeddings.device.type):
+        with full_precision(embeddings.device.type):
             _, targets, bases = split_labels(labels)
             student, teacher = _parts(embeddings, labels.shape[-1])
             positive, negative = self.prediction(predict(embeddings, labels.shape[-1], self.variant), labels)
@@ -99,8 +99,3 @@ def _parts(embeddings: Tensor, bases: int) -> tuple[_Seen, _Seen]:
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:
     return (values * weights).sum((1, 2)) / (weights.sum((1, 2)) + _EPSILON)
-
-
-def _full_precision(device: str) -> Any:
-    """Leave what nnU-Net computes in halves, which it does on CUDA only."""
-    return torch.autocast(device, enabled=False) if device == "cuda" else nullcontext()
