@@ -99,7 +99,20 @@ def phantoms(
     phantom_dataset: NnUNetFolders, nnunet_folders: NnUNetFolders, monkeypatch: pytest.MonkeyPatch
 ) -> NnUNetFolders:
     """A copy of the phantom dataset for one test, with a loader in the process itself."""
-    shutil.copytree(phantom_dataset.raw, nnunet_folders.raw, dirs_exist_ok=True)
-    shutil.copytree(phantom_dataset.preprocessed, nnunet_folders.preprocessed, dirs_exist_ok=True)
+    return copied(phantom_dataset, nnunet_folders, monkeypatch)
+
+
+def copied(made: NnUNetFolders, folders: NnUNetFolders, monkeypatch: pytest.MonkeyPatch) -> NnUNetFolders:
+    """Copy datasets that were made once into a test's own folders; loaders then run in the process itself."""
+    shutil.copytree(made.raw, folders.raw, dirs_exist_ok=True)
+    shutil.copytree(made.preprocessed, folders.preprocessed, dirs_exist_ok=True)
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-    return nnunet_folders
+    return folders
+
+
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No picture of each epoch's progress, which takes ten times as long as such an epoch."""
+    from nnunetv2.training.logging.nnunet_logger import MetaLogger
+
+    monkeypatch.setattr(MetaLogger, "plot_progress_png", lambda _self, _folder: None)

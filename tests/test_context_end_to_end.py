@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import NnUNetFolders
+from conftest import NnUNetFolders, copied
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
-from nnunetv2.training.logging.nnunet_logger import MetaLogger
 from training import (
     DATASET,
     assert_all_but_heads_carried,
@@ -35,10 +33,7 @@ PATCH = (16, 24, 20)
 SMALL = {"voco": {"width": 16}, "slem": {"hidden": 16}}
 
 
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No picture of each epoch's progress, which takes ten times as long as the epoch."""
-    monkeypatch.setattr(MetaLogger, "plot_progress_png", lambda _self, _folder: None)
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +59,7 @@ def two_channels(
     made_once: NnUNetFolders, nnunet_folders: NnUNetFolders, monkeypatch: pytest.MonkeyPatch
 ) -> NnUNetFolders:
     """A copy for one test, with a loader in the process itself."""
-    shutil.copytree(made_once.raw, nnunet_folders.raw, dirs_exist_ok=True)
-    shutil.copytree(made_once.preprocessed, nnunet_folders.preprocessed, dirs_exist_ok=True)
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-    return nnunet_folders
+    return copied(made_once, nnunet_folders, monkeypatch)
 
 
 def context_plans(method: str = "volf", name: str = "Context", **settings: Any) -> str:

@@ -37,6 +37,8 @@ from nnunetv2.utilities.utils import (
     get_identifiers_from_splitted_dataset_folder,
 )
 
+from nnunet_volf.pretext.catalogue import METHODS
+
 # Method of nnUNetTrainer -> its parameters after self, as they were when our override was written.
 OVERRIDDEN = {
     "__init__": ("plans", "configuration", "fold", "dataset_json", "device"),
@@ -133,7 +135,7 @@ def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(function).parameters)
 
 
-TRAINERS = ("nnUNetTrainerVolF", "nnUNetTrainerMAE", "nnUNetTrainerVolFFineTune")
+TRAINERS = (*(method.trainer for method in METHODS.values()), "nnUNetTrainerVolFFineTune")
 
 
 def our_trainer(name: str) -> type:
@@ -154,8 +156,8 @@ def test_an_overridden_method_still_has_the_signature_that_we_override(name: str
     upstream = parameters(getattr(nnUNetTrainer, name))[1:]
     assert upstream == OVERRIDDEN[name], (
         f"nnU-Net changed nnUNetTrainer.{name}: it takes {upstream}, and our override was written for "
-        f"{OVERRIDDEN[name]}. Read what changed, follow it in nnunet_volf/durable.py, nnunet_volf/pretraining.py and trainers/, then change this "
-        "table."
+        f"{OVERRIDDEN[name]}. Read what changed, follow it in nnunet_volf/durable.py, pretraining.py and trainers/, "
+        "then change this table."
     )
 
 

@@ -13,23 +13,10 @@ from typing import Any
 import pytest
 import torch
 from conftest import NnUNetFolders
-from training import DATASET, TRAINER, make_trainer, weights_of, with_settings
+from training import DATASET, TRAINER, make_trainer, run_until, weights_of, with_settings
 
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.training_files import EXIT_REQUEUE
-
-
-def run(trainer: Any, stop_at: int | None = None, number: int = signal.SIGTERM) -> None:
-    """Train; before step `stop_at` (counted over all epochs) send this process a signal."""
-    step = trainer.train_step
-
-    def counted(batch: dict[str, Any]) -> dict[str, Any]:
-        if trainer.current_epoch * trainer.num_iterations_per_epoch + trainer.iteration == stop_at:
-            os.kill(os.getpid(), number)
-        return step(batch)
-
-    trainer.train_step = counted
-    trainer.run_training()
 
 
 def folder_of(folders: NnUNetFolders, plans: str) -> Path:
@@ -46,7 +33,7 @@ def assert_same_weights(a: Path, b: Path) -> None:
 def undisturbed(phantoms: NnUNetFolders) -> Path:
     """The final checkpoint of a training that nobody interrupted."""
     plans = with_settings("Undisturbed")
-    run(make_trainer(plans))
+    run_until(make_trainer(plans))
     return folder_of(phantoms, plans) / "checkpoint_final.pth"
 
 
@@ -56,20 +43,20 @@ def test_a_training_stopped_anywhere_and_resumed_ends_in_identical_weights(
 ) -> None:
     plans = with_settings("Stopped")
     with pytest.raises(SystemExit) as left:
-        run(make_trainer(plans), stop_at)
+        run_until(make_trainer(plans), stop_at)
     assert left.value.code == EXIT_REQUEUE == 75
     resumed = make_trainer(plans, resume=True)
     assert resumed.current_epoch * 3 + resumed.iteration == stop_at + 1, "the running step is finished"
-    run(resumed)
+    run_until(resumed)
     assert_same_weights(folder_of(phantoms, plans) / "checkpoint_final.pth", undisturbed)
 
 
 def test_the_curves_of_a_resumed_training_have_one_value_an_epoch(phantoms: NnUNetFolders, undisturbed: Path) -> None:
     plans = with_settings("Stopped")
     with pytest.raises(SystemExit):
-        run(make_trainer(plans), stop_at=4)
+        run_until(make_trainer(plans), stop_at=4)
     resumed = make_trainer(plans, resume=True)
-    run(resumed)
+    run_until(resumed)
     logged = resumed.logger.local_logger.my_fantastic_logging
     assert {name: len(values) for name, values in logged.items()} == dict.fromkeys(logged, 2)
     expected = torch.load(undisturbed, weights_only=True)["logging"]["train_losses"]
@@ -80,7 +67,7 @@ def test_the_curves_of_a_resumed_training_have_one_value_an_epoch(phantoms: NnUN
 def test_sigusr1_stops_like_sigterm_and_the_log_says_how_to_go_on(phantoms: NnUNetFolders) -> None:
     plans = with_settings()
     with pytest.raises(SystemExit) as left:
-        run(make_trainer(plans), stop_at=1, number=signal.SIGUSR1)
+        run_until(make_trainer(plans), stop_at=1, number=signal.SIGUSR1)
     assert left.value.code == EXIT_REQUEUE
     log = next(folder_of(phantoms, plans).glob("training_log*")).read_text()
     assert "Stopped by SIGUSR1 after step 2 of epoch 0" in log
@@ -89,7 +76,7 @@ def test_sigusr1_stops_like_sigterm_and_the_log_says_how_to_go_on(phantoms: NnUN
 
 def test_signal_handlers_are_put_back_after_a_training(phantoms: NnUNetFolders) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    run(make_trainer(with_settings(epochs=1)))
+    run_until(make_trainer(with_settings(epochs=1)))
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -98,7 +85,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(
 ) -> None:
     plans = with_settings("Stopped")
     with pytest.raises(SystemExit):
-        run(make_trainer(plans), stop_at=4)  # epoch 0 left a checkpoint behind, which is now the previous one
+        run_until(make_trainer(plans), stop_at=4)  # epoch 0 left a checkpoint behind, which is now the previous one
     folder = folder_of(phantoms, plans)
     latest = folder / "checkpoint_latest.pth"
     latest.write_bytes(latest.read_bytes()[: latest.stat().st_size // 2])
@@ -107,14 +94,14 @@ def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(
     assert (resumed.current_epoch, resumed.iteration) == (1, 0)
     logs = "".join(path.read_text() for path in folder.glob("training_log*"))
     assert f"WARNING: {latest} cannot be read" in logs
-    run(resumed)
+    run_until(resumed)
     assert_same_weights(folder / "checkpoint_final.pth", undisturbed)
 
 
 def test_when_every_checkpoint_is_damaged_the_error_lists_them(phantoms: NnUNetFolders) -> None:
     plans = with_settings()
     with pytest.raises(SystemExit):
-        run(make_trainer(plans), stop_at=4)
+        run_until(make_trainer(plans), stop_at=4)
     for path in folder_of(phantoms, plans).glob("checkpoint_*.pth"):
         path.write_bytes(b"not a checkpoint")
     with pytest.raises(TrainingError, match=r"(?s)no checkpoint to continue from.*latest.*previous.*best.*without --c"):
@@ -133,10 +120,10 @@ def test_checkpoints_are_also_written_by_the_clock(phantoms: NnUNetFolders, monk
 
 
 def test_a_finished_training_can_be_extended(phantoms: NnUNetFolders) -> None:
-    run(make_trainer(with_settings("Grown", epochs=1)))
+    run_until(make_trainer(with_settings("Grown", epochs=1)))
     trainer = make_trainer(with_settings("Grown", epochs=3), resume=True)
     assert trainer.current_epoch == 1
-    run(trainer)
+    run_until(trainer)
     assert trainer.current_epoch == 3
     logs = "".join(path.read_text() for path in folder_of(phantoms, "Grown").glob("training_log*"))
     assert "Settings changed since the checkpoint: epochs 1 -> 3" in logs
@@ -146,16 +133,16 @@ def test_a_finished_training_can_be_extended(phantoms: NnUNetFolders) -> None:
 def test_going_on_with_a_finished_training_leaves_it_as_it_is(phantoms: NnUNetFolders, undisturbed: Path) -> None:
     before = torch.load(undisturbed, weights_only=True)
     trainer = make_trainer("Undisturbed", resume=True)
-    run(trainer)
+    run_until(trainer)
     after = torch.load(undisturbed, weights_only=True)
     assert after["current_epoch"] == before["current_epoch"] == 2
     assert all(torch.equal(after["network_weights"][k], v) for k, v in before["network_weights"].items())
 
 
 def test_resuming_with_another_number_of_classes_is_refused(phantoms: NnUNetFolders) -> None:
-    run(make_trainer(with_settings("Changed", epochs=1)))
+    run_until(make_trainer(with_settings("Changed", epochs=1)))
     with_settings("Changed", epochs=1, coefficients=2, foreground_ratio=0.5)
-    with pytest.raises(TrainingError, match="coefficients 4 -> 2. Its last layers do not fit. Set coefficients=4 again"):
+    with pytest.raises(TrainingError, match=r"coefficients 4 -> 2\. .* do not fit\. Set coefficients=4 again"):
         make_trainer("Changed", resume=True)
 
 
@@ -220,7 +207,7 @@ def test_an_epoch_without_a_single_finite_loss_stops_the_training(phantoms: NnUN
 def test_weights_that_are_not_finite_never_replace_a_good_checkpoint(phantoms: NnUNetFolders) -> None:
     plans = with_settings(epochs=1)
     trainer = make_trainer(plans)
-    run(trainer)
+    run_until(trainer)
     final = folder_of(phantoms, plans) / "checkpoint_final.pth"
     before = final.read_bytes()
     with torch.no_grad():
@@ -234,7 +221,7 @@ def test_disabled_checkpointing_writes_nothing(phantoms: NnUNetFolders) -> None:
     plans = with_settings(epochs=1)
     trainer = make_trainer(plans)
     trainer.disable_checkpointing = True
-    run(trainer)
+    run_until(trainer)
     assert not list(folder_of(phantoms, plans).glob("*.pth"))
 
 

@@ -22,6 +22,7 @@ from training import (
     TRAINER,
     assert_all_but_heads_carried,
     change_plans,
+    die_in_the_second_epoch,
     make_trainer,
     run_nnunet,
     weights_of,
@@ -150,17 +151,7 @@ def test_a_pretraining_that_was_killed_and_continued_ends_in_identical_weights(
 ) -> None:
     calm, killed = (pretraining(network, name, epochs=2) for name in ("Calm", "Killed"))
     make_trainer(calm).run_training()
-    trainer = make_trainer(killed)
-    step = trainer.train_step
-
-    def die_in_the_second_epoch(batch: dict[str, Any]) -> Any:
-        if (trainer.current_epoch, trainer.iteration) == (1, 1):
-            raise KeyboardInterrupt
-        return step(batch)
-
-    monkeypatch.setattr(trainer, "train_step", die_in_the_second_epoch)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run_training()
+    die_in_the_second_epoch(make_trainer(killed))
     assert (folder_of(phantoms, killed) / LATEST).is_file()
     make_trainer(killed, resume=True).run_training()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,12 @@ from conftest import NnUNetFolders
 from training import (
     DATASET,
     assert_all_but_heads_carried,
-    change_plans,
     make_trainer,
     run_nnunet,
+    run_until,
     short_stock_trainer,
     weights_of,
+    with_settings,
 )
 
 from nnunet_volf.cli import main
@@ -50,13 +50,7 @@ def two_channels(phantoms: NnUNetFolders) -> NnUNetFolders:
 
 def with_slem(name: str = "Test", configuration: str = "3d_fullres", **settings: Any) -> str:
     """Write plans with these settings and return their name."""
-    defaults = {"epochs": 2, "iterations": 3, "validation_samples": 4, "panel_every": 0, "save_every_epochs": 1}
-
-    def change(plans: dict[str, Any]) -> None:
-        plans["configurations"][configuration]["volf_slem"] = {**defaults, "hidden": 16, **settings}
-
-    change_plans(change, target=name)
-    return name
+    return with_settings(name, configuration, key="volf_slem", **{"hidden": 16, **settings})
 
 
 def fold_folder(folders: NnUNetFolders, plans: str, configuration: str = "3d_fullres") -> Path:
@@ -64,17 +58,7 @@ def fold_folder(folders: NnUNetFolders, plans: str, configuration: str = "3d_ful
 
 
 def run(trainer: Any, stop_at: int | None = None) -> Any:
-    """Train; before step `stop_at` (counted over all epochs) ask this process to stop."""
-    step = trainer.train_step
-
-    def counted(batch: dict[str, Any]) -> dict[str, Any]:
-        if trainer.current_epoch * trainer.num_iterations_per_epoch + trainer.iteration == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        output: dict[str, Any] = step(batch)
-        return output
-
-    trainer.train_step = counted
-    trainer.run_training()
+    run_until(trainer, stop_at)
     return trainer
 
 

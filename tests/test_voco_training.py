@@ -12,11 +12,12 @@ import torch
 from conftest import NnUNetFolders
 from matplotlib import image as pictures
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
-from nnunetv2.training.logging.nnunet_logger import MetaLogger
 from training import (
     DATASET,
+    FEW_STEPS,
     assert_all_but_heads_carried,
     change_plans,
+    die_in_the_second_epoch,
     make_trainer,
     run_nnunet,
     short_stock_trainer,
@@ -31,19 +32,15 @@ LATEST, FINAL = "checkpoint_latest.pth", "checkpoint_final.pth"
 NETWORKS = ["plain", "residual", "PCTNet"]
 
 
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No picture of each epoch's progress, which takes ten times as long as the epoch."""
-    monkeypatch.setattr(MetaLogger, "plot_progress_png", lambda _self, _folder: None)
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 def voco_plans(name: str = "VoCo", network: str = "plain", configuration: str = "3d_fullres", **settings: Any) -> str:
     """Write plans with these settings and a network, and return their name."""
-    few = {"epochs": 2, "iterations": 3, "validation_samples": 4, "panel_every": 0, "save_every_epochs": 1, "width": 16}
 
     def change(plans: dict[str, Any]) -> None:
         chosen = plans["configurations"][configuration]
-        chosen["volf_voco"] = {**few, **settings}
+        chosen["volf_voco"] = {**FEW_STEPS, "width": 16, **settings}
         entry = chosen["architecture"]
         if network == "residual":
             entry["network_class_name"] = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
@@ -125,17 +122,7 @@ def test_killed_and_continued_it_ends_in_identical_weights_of_network_teacher_an
 ) -> None:
     calm, killed = (voco_plans(name, network, variant=variant) for name in ("Calm", "Killed"))
     trainer_for(calm).run_training()
-    trainer = trainer_for(killed)
-    step = trainer.train_step
-
-    def die_in_the_second_epoch(batch: dict[str, Any]) -> Any:
-        if (trainer.current_epoch, trainer.iteration) == (1, 1):
-            raise KeyboardInterrupt
-        return step(batch)
-
-    monkeypatch.setattr(trainer, "train_step", die_in_the_second_epoch)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run_training()
+    die_in_the_second_epoch(trainer_for(killed))
     assert (folder_of(phantoms, killed) / LATEST).is_file()
     trainer_for(killed, resume=True).run_training()
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 DATASET = "Dataset901_Phantom"
 TRAINER = "nnUNetTrainerVolF"
 FINE_TUNER = "nnUNetTrainerVolFFineTune"
+
+# Settings of a pretraining that takes a moment.
+FEW_STEPS = {"epochs": 2, "iterations": 3, "validation_samples": 4, "panel_every": 0, "save_every_epochs": 1}
 
 
 def build_phantom_dataset(raw: Path) -> None:
@@ -69,10 +74,9 @@ def with_settings(
     **settings: Any,
 ) -> str:
     """Write plans with these settings of a pretext, Volume Fusion unless told otherwise, and return their name."""
-    defaults = {"epochs": 2, "iterations": 3, "validation_samples": 4, "panel_every": 0, "save_every_epochs": 1}
 
     def change(plans: dict[str, Any]) -> None:
-        plans["configurations"][configuration][key] = {**defaults, **settings}
+        plans["configurations"][configuration][key] = {**FEW_STEPS, **settings}
 
     change_plans(change, source=source, target=name)
     return name
@@ -103,6 +107,34 @@ def make_trainer(
     made = get_trainer_from_args(DATASET, configuration, fold, trainer, plans, resume, torch.device("cpu"))
     maybe_load_checkpoint(made, resume, False)
     return made
+
+
+def run_until(trainer: Any, stop_at: int | None = None, number: int = signal.SIGTERM) -> None:
+    """Train; before step `stop_at` (counted over all epochs) ask this process to stop."""
+    step = trainer.train_step
+
+    def counted(batch: dict[str, Any]) -> dict[str, Any]:
+        if trainer.current_epoch * trainer.num_iterations_per_epoch + trainer.iteration == stop_at:
+            os.kill(os.getpid(), number)
+        output: dict[str, Any] = step(batch)
+        return output
+
+    trainer.train_step = counted
+    trainer.run_training()
+
+
+def die_in_the_second_epoch(trainer: Any) -> None:
+    """Train until something ends it that leaves no time to save; the first epoch's checkpoint is all there is."""
+    step = trainer.train_step
+
+    def die(batch: dict[str, Any]) -> Any:
+        if (trainer.current_epoch, trainer.iteration) == (1, 1):
+            raise KeyboardInterrupt
+        return step(batch)
+
+    trainer.train_step = die
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run_training()
 
 
 def run_nnunet(command: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
