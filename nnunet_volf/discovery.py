@@ -76,12 +76,15 @@ def resolve_trainer(name: str) -> type:
 def source_file(trainer: type) -> Path | None:
     """Return the file that defines a trainer.
 
-    ``inspect`` cannot tell: nnU-Net has removed the module of an external trainer by the time it returns it.
+    ``inspect`` cannot tell: nnU-Net has removed the module of an external trainer by the time it returns it. Its
+    methods know. A trainer without any is in the first of the folders that nnU-Net searches which has such a module.
     """
     for member in vars(trainer).values():
         if isinstance(member, FunctionType):
             return Path(member.__code__.co_filename)
-    return None
+    folders = filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))
+    module = Path(*trainer.__module__.split(".")).with_suffix(".py")
+    return next((file for file in (Path(folder, module) for folder in folders) if file.is_file()), None)
 
 
 def _autoload_obstacle(environ: Mapping[str, str], torch_version: str) -> str | None:

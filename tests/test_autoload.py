@@ -66,5 +66,15 @@ def test_a_missing_folder_says_that_a_checkout_may_hide_it(monkeypatch: pytest.M
         discovery.trainers_folder()
 
 
-def test_a_trainer_without_methods_has_no_known_file() -> None:
-    assert discovery.source_file(type("Empty", (), {})) is None
+def test_the_file_of_a_trainer_without_methods_is_sought_as_nnunet_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = type("Empty", (), {"__module__": "deeper.Empty"})
+    monkeypatch.delenv(_autoload.VARIABLE, raising=False)
+    assert discovery.source_file(trainer) is None
+    first, second = tmp_path / "first", tmp_path / "second"
+    monkeypatch.setenv(_autoload.VARIABLE, os.pathsep.join(("", str(first), str(second))))
+    for folder in (second, first):
+        (folder / "deeper").mkdir(parents=True)
+        (folder / "deeper" / "Empty.py").touch()
+        assert discovery.source_file(trainer) == folder / "deeper" / "Empty.py"

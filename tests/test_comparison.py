@@ -14,6 +14,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 
 from nnunet_volf.plans import PlannedDataset
 from nnunet_volf.preprocessing.comparison import Archive, describe, shapes_after, warnings
+from nnunet_volf.pretext.catalogue import METHODS
 
 SIDE = st.integers(1, 700)
 STEP = st.sampled_from([0.3, 0.5, 0.75, 0.9765625, 1.0, 1.1, 1.5, 2.5, 3.0, 5.0]) | st.floats(0.05, 10.0)
@@ -33,6 +34,7 @@ def planned(
             "arch_kwargs": {"features_per_stage": [32, 64, 320, 320]},
         },
         "volf": {"epochs": 10, "iterations": 200},
+        "volf_mae": {"epochs": 10, "iterations": 200},
     }
     statistics = {str(number): {"percentile_00_5": -960.0, "percentile_99_5": 300.0} for number in range(2)}
     return PlannedDataset(
@@ -164,8 +166,10 @@ def test_the_worst_comes_first() -> None:
 # -------------------------------------------------------------------------------------------------------- the table
 
 
-def test_the_table_says_what_the_plan_means() -> None:
-    rows = dict(describe(archive(40, (20, 30, 40)), planned([2.0, 1.0, 0.8], [16, 32, 48], scheme="CT"), "x"))
+@pytest.mark.parametrize(("pretext", "crops"), [("volf", 300), ("mae", 150)])
+def test_the_table_says_what_the_plan_means(pretext: str, crops: int) -> None:
+    made = planned([2.0, 1.0, 0.8], [16, 32, 48], scheme="CT")
+    rows = dict(describe(archive(40, (20, 30, 40)), made, "x", METHODS[pretext]))
     assert rows == {
         "cases": "40, (10, 30, 50) voxels in the median once resampled",
         "spacing": "2 x 1 x 0.8 mm",
@@ -173,7 +177,7 @@ def test_the_table_says_what_the_plan_means() -> None:
         "normalisation": "CT, ZScore",
         "network": "PlainConvUNet, 4 stages, 32 to 320 features",
         "training": "10 epochs of 200 steps = 2,000 steps",
-        "crops": "about 300 of each case over the whole training",
+        "crops": f"about {crops} of each case over the whole training",
     }
 
 
