@@ -20,6 +20,9 @@ os.environ["nnUNet_compile"] = "0"
 os.environ["nnUNet_def_n_proc"] = "1"
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+# The datasets of whoever runs the tests are none of theirs: a number that is taken there would be refused here.
+for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+    os.environ.pop(variable, None)
 # nnUNetv2_train on a CPU takes as many threads as there are cores, whatever is asked for. Let them sleep while they
 # wait: spinning beside other tests made a step of a small network ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
