@@ -98,6 +98,11 @@ def check_range(name: str, pair: object, low: float, high: float, whole: bool = 
         )
 
 
+def is_count(value: object) -> bool:
+    """Return whether a value is a whole number, 1 or more."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 def _check_values(settings: Settings, rules: Rules) -> None:
     values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
 

@@ -7,8 +7,9 @@ to every checkpoint, so a checkpoint always says how it was made.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from nnunet_volf.optimizers import OPTIMIZERS, PEAK_RATES
 from nnunet_volf.setting_rules import Rules, Settings
@@ -52,6 +53,8 @@ SHARED_RULES = Rules(
 class PretrainingSettings(Settings):
     """The settings of any pretraining; a method adds its own and may change defaults."""
 
+    peak_rates: ClassVar[Mapping[str, float]] = PEAK_RATES  # where no learning_rate is set, by optimizer
+
     preset: str = "default"
 
     # Where crops come from: around voxels of tissue that our preprocessing has stored, or anywhere in the volume.
@@ -86,6 +89,4 @@ class PretrainingSettings(Settings):
     @property
     def peak_learning_rate(self) -> float:
         """The learning rate that the training starts from."""
-        if self.learning_rate is not None:
-            return self.learning_rate
-        return PEAK_RATES[self.optimizer]
+        return self.learning_rate if self.learning_rate is not None else self.peak_rates[self.optimizer]

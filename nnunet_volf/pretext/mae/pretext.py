@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,5 @@ class MaskedReconstruction(Pretext):
 
     def _mask_in_words(self) -> str:
         blocks = block_counts(self.given.patch, self.settings)
-        total = 1
-        for count in blocks:
-            total *= count
         sides = " x ".join(f"{side / count:.3g}" for side, count in zip(self.given.patch, blocks, strict=True))
-        return f"{hidden_count(blocks, self.settings)} of {total} blocks are hidden, of {sides} voxels each"
+        return f"{hidden_count(blocks, self.settings)} of {math.prod(blocks)} blocks are hidden, of {sides} voxels each"

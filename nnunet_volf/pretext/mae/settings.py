@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from nnunet_volf.errors import SettingsError
 from nnunet_volf.pretext.settings import SHARED_RULES, PretrainingSettings
-from nnunet_volf.setting_rules import Rules
+from nnunet_volf.setting_rules import Rules, is_count
 
 RULES = SHARED_RULES.extended(
     whole_numbers={"block_minimum": (1, None)},
@@ -36,5 +36,5 @@ class MAESettings(PretrainingSettings):
         sides = self.block_voxels
         if sides is None:
             return
-        if not isinstance(sides, tuple) or len(sides) < 2 or not all(type(side) is int and side > 0 for side in sides):
+        if not isinstance(sides, tuple) or len(sides) < 2 or not all(map(is_count, sides)):
             raise SettingsError(f"block_voxels is {sides!r}; it must hold one whole number, 1 or more, for each axis.")

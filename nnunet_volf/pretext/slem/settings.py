@@ -13,7 +13,7 @@ from typing import ClassVar
 from nnunet_volf.errors import SettingsError
 from nnunet_volf.pretext.settings import SHARED_RULES, PretrainingSettings, Range
 from nnunet_volf.pretext.slem.codes import ASSIGNMENTS, MODES
-from nnunet_volf.setting_rules import Rules
+from nnunet_volf.setting_rules import Rules, is_count
 
 HEADS = ("combination", "blocks")
 
@@ -59,7 +59,7 @@ class SLeMSettings(PretrainingSettings):
     def check_together(self) -> None:
         """Check the grid, which has one number for each axis, and that the ways to recombine go together."""
         grid = self.grid
-        if grid is not None and not (isinstance(grid, tuple) and len(grid) in (2, 3) and all(map(_is_count, grid))):
+        if grid is not None and not (isinstance(grid, tuple) and len(grid) in (2, 3) and all(map(is_count, grid))):
             raise SettingsError(
                 f"grid is {list(grid) if isinstance(grid, tuple) else grid!r}; it must hold one whole number of blocks "
                 "for each axis, such as [1, 2, 2], or [2, 2] for a 2D configuration."
@@ -71,7 +71,3 @@ class SLeMSettings(PretrainingSettings):
                 "assignment=permutation gives each channel one block, and mode=permutation shows all channels in each "
                 "block in any order. Choose one of the two."
             )
-
-
-def _is_count(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and number >= 1

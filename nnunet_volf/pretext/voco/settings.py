@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nnunet_volf.errors import SettingsError
 from nnunet_volf.pretext.settings import SHARED_RULES, PretrainingSettings, Range
 from nnunet_volf.pretext.voco.variants import VARIANTS
-from nnunet_volf.setting_rules import Rules
+from nnunet_volf.setting_rules import Rules, is_count
 
 # Of the public repositories' own trainings with AdamW, and of nnssl's with SGD.
 PEAK_RATES = {"adamw": 1e-4, "sgd": 1e-2}
@@ -40,6 +41,7 @@ class VoCoSettings(PretrainingSettings):
 
     rules: ClassVar[Rules] = RULES
     plans_key: ClassVar[str] = "volf_voco"
+    peak_rates: ClassVar[Mapping[str, float]] = PEAK_RATES
 
     # Where crops lie. None: chosen from the plan.
     grid: tuple[int, ...] | None = None  # base crops along each axis
@@ -62,18 +64,13 @@ class VoCoSettings(PretrainingSettings):
     optimizer: str = "adamw"
     weight_decay: float = 0.01  # what the authors' AdamW had
 
-    @property
-    def peak_learning_rate(self) -> float:
-        """The learning rate that the training starts from."""
-        return self.learning_rate if self.learning_rate is not None else PEAK_RATES[self.optimizer]
-
     def check_together(self) -> None:
         """Check grid and crop, which have one number for each axis, and that there is a teacher where one is needed."""
         for name, what in (("grid", "base crops"), ("crop", "voxels")):
             numbers = getattr(self, name)
             if numbers is None:
                 continue
-            if not isinstance(numbers, tuple) or not all(_is_count(number) for number in numbers):
+            if not isinstance(numbers, tuple) or not all(is_count(number) for number in numbers):
                 raise SettingsError(
                     f"{name} is {numbers!r}; it must hold one whole number of {what} for each axis, 1 or more."
                 )
@@ -82,7 +79,3 @@ class VoCoSettings(PretrainingSettings):
                 f"between_volumes needs a teacher, and variant {self.variant} has none. Choose v1 or v2, or set "
                 "between_volumes=false."
             )
-
-
-def _is_count(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and number >= 1
