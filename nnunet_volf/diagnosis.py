@@ -111,7 +111,11 @@ def check_workers(cpus: Limit, gpus: int, installed_cpus: int, chosen: str | Non
     workers = min(MOST_WORKERS if chosen is None else int(chosen), installed_cpus)
     found = f"{workers} workers per GPU" + (" (nnU-Net's default)" if chosen is None else "")
     if workers * max(1, gpus) > cpus.value:
-        findings.append(Finding("warning", topic, f"{found}, {cpus.value} usable CPUs", advice))
+        found = f"{found}, {cpus.value} usable CPUs"
+        if chosen is None:
+            findings.append(Finding("note", topic, f"{found}; trainers of nnunet-volf take {best}", advice))
+        else:
+            findings.append(Finding("warning", topic, found, advice))
     elif workers < best:
         findings.append(Finding("note", topic, f"{found}; {best} would fit", advice))
     else:

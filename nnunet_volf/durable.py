@@ -19,11 +19,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+from torch import distributed as dist
 from torch import nn
 
-from nnunet_volf import checkpoints
+from nnunet_volf import checkpoints, cpu_use
+from nnunet_volf.environment import variable
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.finite_loss import FiniteLoss, NonFiniteLoss
+from nnunet_volf.precision import compute_in_halves_on_cpu
 from nnunet_volf.progress import describe_progress
 from nnunet_volf.randomness import capture_global_state, restore_global_state
 from nnunet_volf.ranks import any_rank
@@ -45,6 +49,7 @@ class DurableTraining(Trainer):
 
     save_every_minutes: float = 15.0  # 0: by epochs only
     nonfinite_limit: int = 25
+    cpu_precision: str = "auto"
     iteration: int = 0  # steps done in the current epoch
 
     stop_signal: int | None = None
@@ -64,12 +69,24 @@ class DurableTraining(Trainer):
         self.save_every = settings.save_every_epochs
         self.save_every_minutes = settings.save_every_minutes
         self.nonfinite_limit = settings.nonfinite_limit
+        self.cpu_precision = settings.cpu_precision
         self.could_reuse_crops = getattr(settings, "reuse_crops", None) is False
 
     def initialize(self) -> None:
-        """Guard the loss."""
+        """Guard the loss, and have the network compute as fast as this CPU can where there is no GPU."""
         super().initialize()
         self.loss: nn.Module = FiniteLoss(self.loss)
+        if self.device.type == "cpu":
+            torch.set_num_threads(cpu_use.network_threads(torch.get_num_threads()))
+            if cpu_use.halves_pay(self.cpu_precision):
+                compute_in_halves_on_cpu(self.network)
+
+    def on_train_start(self) -> None:
+        """Start as nnU-Net does, with no more loader processes than this training has CPUs."""
+        ranks = dist.get_world_size() if self.is_ddp else 1
+        processes = cpu_use.loader_processes(self.device.type, ranks, get_allowed_n_proc_DA())
+        with variable("nnUNet_n_proc_DA", str(processes)):
+            super().on_train_start()
 
     def run_training(self) -> None:
         """Train as nnU-Net does, step by step so that it can stop and go on at any step."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from nnunet_volf.cpu_use import CPU_PRECISIONS
 from nnunet_volf.errors import SettingsError
 from nnunet_volf.optimizers import OPTIMIZERS, PEAK_RATES
 from nnunet_volf.setting_rules import Rules, Settings
@@ -35,7 +36,7 @@ FINE_TUNE_PRESETS: dict[str, dict[str, Any]] = {
 
 RULES = Rules(
     presets=FINE_TUNE_PRESETS,
-    choices={"optimizer": OPTIMIZERS, "first": FIRST},
+    choices={"optimizer": OPTIMIZERS, "first": FIRST, "cpu_precision": CPU_PRECISIONS},
     whole_numbers={
         "epochs": (1, None),
         "iterations": (1, None),
@@ -74,6 +75,7 @@ class FineTuneSettings(Settings):
     first_share: float = 0.05  # share of the training for it: 50 of 1000 epochs in the OpenMind study
     layer_decay: float = 1.0  # factor of the rate for each step away from the output; 1: the same for all layers
 
+    cpu_precision: str = "auto"  # on a CPU: bfloat16 where it has instructions for it, else float32
     save_every_epochs: int = 10
     save_every_minutes: float = 15.0
     nonfinite_limit: int = 25  # skipped steps in one epoch after which the training stops

@@ -77,6 +77,13 @@ def open_file_limits() -> tuple[int, int] | None:
     return soft, hard
 
 
+def computes_bfloat16(root: Path = _ROOT) -> bool:
+    """Return whether the CPU has instructions for products of bfloat16 that torch makes use of; Linux on x86 tells."""
+    lines = (line.split(":", 1) for line in _read(root / "proc" / "cpuinfo").splitlines() if ":" in line)
+    flags = next((value.split() for name, value in lines if name.strip() == "flags"), [])
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(flags)
+
+
 def suggested_workers(cpus: int, gpus: int = 1) -> int:
     """Return a value for ``nnUNet_n_proc_DA``, which counts per GPU; each training process keeps a CPU."""
     return max(1, min(MOST_WORKERS, cpus // max(1, gpus) - 1))

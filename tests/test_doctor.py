@@ -143,8 +143,9 @@ def test_a_low_limit_on_open_files_is_told_with_what_can_be_had(
     ("usable", "gpus", "installed", "chosen", "level", "advice"),
     [
         (64, 1, 64, None, "ok", ""),
-        (4, 1, 64, None, "warning", "export nnUNet_n_proc_DA=3"),
-        (16, 4, 16, None, "warning", "export nnUNet_n_proc_DA=3"),
+        (4, 1, 64, None, "note", "export nnUNet_n_proc_DA=3"),  # only stock trainers take that many
+        (4, 1, 64, "12", "warning", "export nnUNet_n_proc_DA=3"),
+        (16, 4, 16, None, "note", "export nnUNet_n_proc_DA=3"),
         (16, 1, 16, "2", "note", "export nnUNet_n_proc_DA=12"),
         (16, 1, 16, "12", "ok", ""),
         (2, 0, 2, None, "ok", ""),

@@ -140,3 +140,23 @@ def test_no_limit_on_open_files_compares_as_large(monkeypatch: pytest.MonkeyPatc
 )
 def test_each_training_process_keeps_a_cpu_and_has_at_most_twelve_workers(cpus: int, gpus: int, workers: int) -> None:
     assert machine.suggested_workers(cpus, gpus) == workers
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "computes"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16", True),
+        ("processor\t: 0\nflags\t\t: fpu amx_bf16 amx_tile", True),
+        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_vnni", False),
+        ("processor\t: 0\nmodel name\t: avx512_bf16: no", False),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16", False),  # ARM, where nobody has measured it
+    ],
+)
+def test_a_cpu_computes_bfloat16_where_its_flags_say_so(cpuinfo: str, computes: bool, tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text(cpuinfo + "\n")
+    assert machine.computes_bfloat16(tmp_path) is computes
+
+
+def test_a_system_without_cpuinfo_computes_in_float32(tmp_path: Path) -> None:
+    assert not machine.computes_bfloat16(tmp_path)

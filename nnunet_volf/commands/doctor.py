@@ -81,7 +81,9 @@ def _machine(gpus: int) -> list[Finding]:
     cpus, installed = machine.usable_cpus(), os.cpu_count() or 1
     memory = machine.usable_memory()
     size = "unknown" if memory is None else f"{memory.value / diagnosis.GIB:.0f} GiB, by {memory.source}"
+    halves = "has instructions for bfloat16" if machine.computes_bfloat16() else "computes in float32"
     return [
+        *([] if gpus else [Finding("ok", "CPU", halves)]),
         *diagnosis.check_workers(cpus, gpus, installed, os.environ.get("nnUNet_n_proc_DA")),
         Finding("ok", "memory", size),
         diagnosis.check_shared_memory(machine.free_shared_memory()),

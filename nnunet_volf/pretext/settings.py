@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
+from nnunet_volf.cpu_use import CPU_PRECISIONS
 from nnunet_volf.optimizers import OPTIMIZERS, PEAK_RATES
 from nnunet_volf.setting_rules import Rules, Settings
 
@@ -21,7 +22,7 @@ Kind = TypeVar("Kind", bound="PretrainingSettings")
 
 SHARED_RULES = Rules(
     presets={"default": {}},
-    choices={"crops": CROPS, "optimizer": OPTIMIZERS},
+    choices={"crops": CROPS, "optimizer": OPTIMIZERS, "cpu_precision": CPU_PRECISIONS},
     switches=("intensity",),
     whole_numbers={
         "epochs": (1, None),
@@ -78,6 +79,7 @@ class PretrainingSettings(Settings):
     validation_samples: int = 16
     validation_seed: int = 12345
     panel_every: int = 50  # epochs between two pictures; 0: only at the end
+    cpu_precision: str = "auto"  # on a CPU: bfloat16 where it has instructions for it, else float32
     save_every_epochs: int = 10
     save_every_minutes: float = 15.0
     nonfinite_limit: int = 25  # skipped steps in one epoch after which the training stops

@@ -1,0 +1,41 @@
+"""What a training makes of the CPUs it may use: loader processes, threads of the network, and their precision.
+
+nnU-Net counts installed CPUs, and torch takes a thread for each; in a container or a job that has only a part of a
+machine, each CPU would be fought for by many.
+"""
+
+from __future__ import annotations
+
+import os
+
+from nnunet_volf import machine
+
+CPU_PRECISIONS = ("auto", "float32", "bfloat16")
+
+# Where the network has no GPU, its steps take so much longer than batches that one process keeps up with it.
+LOADERS_BESIDE_A_CPU_NETWORK = 1
+
+
+def loader_processes(device_type: str, gpus: int, nnunets: int) -> int:
+    """Return how many loader processes each training process gets: nnU-Net's number where the user chose it."""
+    if "nnUNet_n_proc_DA" in os.environ:
+        return nnunets
+    if device_type == "cpu":
+        return LOADERS_BESIDE_A_CPU_NETWORK
+    return min(nnunets, machine.suggested_workers(machine.usable_cpus().value, gpus))
+
+
+def network_threads(torchs: int) -> int:
+    """Return how many threads a network on the CPU gets: torch's number where the user chose it."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return torchs
+    return min(torchs, machine.usable_cpus().value)
+
+
+def halves_pay(cpu_precision: str) -> bool:
+    """Return whether a network is to compute in bfloat16 on this CPU.
+
+    Without instructions for it bfloat16 is emulated, and a step takes two to three times as long (docs/benchmarks.md);
+    so "auto" asks the CPU.
+    """
+    return cpu_precision == "bfloat16" or (cpu_precision == "auto" and machine.computes_bfloat16())
