@@ -1,8 +1,10 @@
-"""Endless batches of samples that a pretext makes from preprocessed cases."""
+"""Endless batches of samples that a pretext makes from preprocessed cases: in workers, or in part on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from batchgenerators.dataloading.data_loader import DataLoader
 from threadpoolctl import threadpool_limits
 
 from nnunet_volf.cases import UnlabeledCases
+from nnunet_volf.parcels import Parcel, ParcelSampler, pack, unpack
 from nnunet_volf.randomness import fresh_rng, sample_rng
 
 if TYPE_CHECKING:
@@ -29,21 +32,58 @@ class SampleLoader(DataLoader):
     def generate_train_batch(self) -> dict[str, Any]:
         """Draw a batch; samples that share work stand beside each other."""
         samples: list[Sample] = []
-        while len(samples) < self.batch_size:
-            rng = fresh_rng()
-            samples += self._draw(rng, self.indices[int(rng.integers(len(self.indices)))])
-        return collate(samples[: self.batch_size])
+        with _one_thread(), torch.no_grad():
+            while len(samples) < self.batch_size:
+                rng = fresh_rng()
+                samples += self.sampler.draw(rng, self.cases, draw_case(rng, self.indices))
+            return collate(samples[: self.batch_size])
 
     def fixed_sample(self, seed: int, index: int) -> Sample:
         """Return sample `index` of the series named by `seed`: always the same, for the same cases and settings.
 
         It holds all that the pretext needs to show it.
         """
-        return self._draw(sample_rng(seed, index), self.indices[index % len(self.indices)])[0]
+        with _one_thread(), torch.no_grad():
+            return self.sampler.draw(sample_rng(seed, index), self.cases, self.indices[index % len(self.indices)])[0]
 
-    def _draw(self, rng: np.random.Generator, identifier: str) -> list[Sample]:
-        with torch.no_grad(), threadpool_limits(limits=1, user_api=None):
-            return self.sampler.draw(rng, self.cases, identifier)
+
+class ParcelLoader(DataLoader):
+    """Batches of what samples are made of, packed; a `BatchMaker` makes the batch."""
+
+    def __init__(self, cases: UnlabeledCases, batch_size: int, sampler: ParcelSampler) -> None:
+        super().__init__(cases, batch_size, 1, None, True, False, True, None)
+        self.indices = cases.identifiers
+        self.cases = cases
+        self.sampler = sampler
+
+    def generate_train_batch(self) -> dict[str, Any]:
+        """Draw and read what a batch takes, exactly as a `SampleLoader` with the same seed draws it."""
+        parcels: list[Parcel] = []
+        with _one_thread(), torch.no_grad():
+            while sum(parcel.samples for parcel in parcels) < self.batch_size:
+                rng = fresh_rng()
+                parcels.append(self.sampler.collect(rng, self.cases, draw_case(rng, self.indices)))
+            return pack(parcels)
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Makes batches on a device of what a `ParcelLoader` hands over; nothing is drawn here."""
+
+    sampler: ParcelSampler
+    batch_size: int
+    device: torch.device
+
+    @torch.no_grad()
+    def __call__(self, packed: dict[str, Any]) -> dict[str, Any]:
+        """Return the batch that nnU-Net's trainer takes."""
+        samples = [sample for parcel in unpack(packed, self.device) for sample in self.sampler.make(parcel)]
+        return collate(samples[: self.batch_size])
+
+
+def draw_case(rng: np.random.Generator, identifiers: Sequence[str]) -> str:
+    """Draw a case, each as likely as any other."""
+    return identifiers[int(rng.integers(len(identifiers)))]
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:
@@ -55,3 +95,8 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
         "target": torch.stack(targets) if stacked is None else stacked,
         "keys": [sample["keys"] for sample in samples],
     }
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    limit: AbstractContextManager[Any] = threadpool_limits(limits=1, user_api=None)
+    return limit

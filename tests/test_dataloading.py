@@ -183,8 +183,8 @@ def test_two_crops_of_one_case_are_cut_apart(tmp_path: Path) -> None:
     save_case(tmp_path, "rows", np.tile(rows, (1, 8, 8))[None])
     chosen = recipe((12, 8, 8), minimum_distance=0.5, scale=[1.0, 1.0], partner="same", intensity=False)
     rows_only = UnlabeledCases(tmp_path, ["rows"])
-    pairs = [chosen.draw_pair(np.random.default_rng(i), rows_only, "rows") for i in range(50)]
-    assert min(abs(float(pair["image"].mean() - pair["partner"].mean())) for pair in pairs) >= 6
+    parcels = [chosen.collect(np.random.default_rng(i), rows_only, "rows") for i in range(50)]
+    assert min(abs(float(first.mean() - second.mean())) for first, second in (p.crops for p in parcels)) >= 6
 
 
 def test_an_empty_crop_is_drawn_again(tmp_path: Path) -> None:
@@ -192,8 +192,8 @@ def test_an_empty_crop_is_drawn_again(tmp_path: Path) -> None:
     image[:, 10:] = -1  # in two thirds of the places a crop sees only this
     save_case(tmp_path, "half", image)
     cases, sampler = UnlabeledCases(tmp_path, ["half"]), recipe(scale=[1.0, 1.0], intensity=False)
-    pairs = [sampler.draw_pair(np.random.default_rng(i), cases, "half") for i in range(60)]
-    empty = sum(bool(pair["image"].amax() == pair["image"].amin()) for pair in pairs)
+    crops = [sampler.collect(np.random.default_rng(i), cases, "half").crops[0] for i in range(60)]
+    empty = sum(bool(crop.amax() == crop.amin()) for crop in crops)
     assert empty < 60 * 0.35  # about (19 / 29) ** 5 = 0.12 are, and 0.66 would be if the first crop were taken
 
 

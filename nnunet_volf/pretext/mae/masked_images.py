@@ -11,9 +11,10 @@ import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from torch import Tensor
 
-from nnunet_volf.augment import augment, draw_look
+from nnunet_volf.augment import Look, augment, draw_look
 from nnunet_volf.cases import UnlabeledCases
 from nnunet_volf.crops import draw_crop
+from nnunet_volf.parcels import Parcel
 from nnunet_volf.pretext.mae.masking import Masking, check_masking, draw_masking, paint_mask
 from nnunet_volf.pretext.mae.settings import MAESettings
 from nnunet_volf.randomness import fresh_rng
@@ -35,9 +36,18 @@ class MaskBlocksTransform(BasicTransform):
     def apply(self, data: dict[str, Any], *, masking: Masking) -> dict[str, Any]:
         """Hide the blocks in all channels."""
         image: Tensor = data["image"]
-        hidden = torch.from_numpy(paint_mask(masking, self.patch))
+        hidden = torch.from_numpy(paint_mask(masking, self.patch)).to(image.device)
         target = torch.cat([image, hidden[None].to(image.dtype)])
         return {**data, "image": image.masked_fill(hidden, 0), "segmentation": target}
+
+
+@dataclass(frozen=True)
+class DrawnCrop:
+    """All that is drawn for a crop, and where it comes from."""
+
+    key: str
+    look: Look
+    masked: dict[str, Any]  # parameters of the transform
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,16 @@ class MaskedSampler:
 
     def draw(self, rng: np.random.Generator, cases: UnlabeledCases, identifier: str) -> list[dict[str, Any]]:
         """Return one sample of a case."""
+        return self.make(self.collect(rng, cases, identifier))
+
+    def collect(self, rng: np.random.Generator, cases: UnlabeledCases, identifier: str) -> Parcel:
+        """Read a crop, and draw how it is shown and what of it is hidden."""
         crop, _ = draw_crop(rng, cases.open(identifier), self.patch, self.settings)
-        shown = augment(crop, self.patch, draw_look(rng, len(crop), len(self.patch), self.settings))
-        sample = self.mask(image=shown, rng=rng)
-        return [{"image": sample["image"], "target": sample["segmentation"], "keys": (identifier,)}]
+        look = draw_look(rng, len(crop), len(self.patch), self.settings)
+        return Parcel((crop,), DrawnCrop(identifier, look, self.mask.get_parameters(rng=rng)))
+
+    def make(self, parcel: Parcel) -> list[dict[str, Any]]:
+        """Return the sample of a crop that was read and drawn."""
+        drawn: DrawnCrop = parcel.drawn
+        sample = self.mask.apply({"image": augment(parcel.crops[0], self.patch, drawn.look)}, **drawn.masked)
+        return [{"image": sample["image"], "target": sample["segmentation"], "keys": (drawn.key,)}]

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from torch import Tensor
 
 from nnunet_volf.augment import Window, draw_apart, draw_start, draw_window
 from nnunet_volf.cases import CaseImage, UnlabeledCases
 from nnunet_volf.crops import centre, deep, flat, read_with_contrast
+from nnunet_volf.parcels import Parcel
 from nnunet_volf.pretext.volf.settings import VolFSettings
 
-Transform = Callable[..., dict[str, Any]]
+
+@dataclass(frozen=True)
+class DrawnPair:
+    """All that is drawn for a pair of crops, and where they come from."""
+
+    keys: tuple[str, str]  # the cases of background and foreground
+    inside: tuple[tuple[Window, tuple[int, ...]], ...]  # window and volume of each crop that may be padded
+    shown: dict[str, Any]  # parameters of the augmentation
+    fused: tuple[dict[str, Any], ...]  # parameters of each fusion; the second has the roles of the crops exchanged
 
 
 @dataclass(frozen=True)
@@ -24,28 +34,47 @@ class FusionSampler:
 
     patch: tuple[int, ...]
     settings: VolFSettings
-    augment: Transform
-    fuse: Transform
-    finish: Transform | None = None  # targets for deep supervision
+    augment: BasicTransform
+    fuse: BasicTransform
+    finish: BasicTransform | None = None  # targets for deep supervision
     padded_crop: tuple[int, ...] | None = None  # crops of this size, padded as nnU-Net pads them; None: never padded
 
     def draw(self, rng: np.random.Generator, cases: UnlabeledCases, identifier: str) -> list[dict[str, Any]]:
         """Return a fusion on a case; with `reuse_crops` also the one with the roles of its crops exchanged."""
-        pair = self.draw_pair(rng, cases, identifier)
-        return [self.fused(pair), self.fused(exchange(pair))] if self.settings.reuse_crops else [self.fused(pair)]
+        return self.make(self.collect(rng, cases, identifier))
 
-    def draw_pair(self, rng: np.random.Generator, cases: UnlabeledCases, background: str) -> dict[str, Any]:
-        """Return two augmented crops of patch size, ``image`` and ``partner``, and where they come from."""
-        foreground = choose_partner(rng, background, cases.identifiers, self.settings)
-        first, window = self._draw_crop(rng, cases.open(background))
-        apart_from = window if foreground == background else None
-        second, _ = self._draw_crop(rng, cases.open(foreground), apart_from)
-        pair = self.augment(**_named(first, "image"), **_named(second, "partner"), rng=rng)
-        return {**pair, "keys": (background, foreground)}
+    def collect(self, rng: np.random.Generator, cases: UnlabeledCases, identifier: str) -> Parcel:
+        """Read two crops, and draw how they are shown and fused."""
+        partner = choose_partner(rng, identifier, cases.identifiers, self.settings)
+        background, foreground = cases.open(identifier), cases.open(partner)
+        first, window = self._draw_crop(rng, background)
+        second, beside = self._draw_crop(rng, foreground, window if partner == identifier else None)
+        pair = {"image": first, "partner": second}
+        shown = self.augment.get_parameters(**pair, rng=rng)
+        fused = [self.fuse.get_parameters(**pair, rng=rng) for _ in range(2 if self.settings.reuse_crops else 1)]
+        places = ((window, background.volume), (beside, foreground.volume))
+        inside = () if self.padded_crop is None else places
+        return Parcel((first, second), DrawnPair((identifier, partner), inside, shown, tuple(fused)), len(fused))
 
-    def fused(self, pair: dict[str, Any]) -> dict[str, Any]:
+    def make(self, parcel: Parcel) -> list[dict[str, Any]]:
+        """Return the samples of a pair of crops that was read and drawn."""
+        pair = self.augmented(parcel)
+        roles = (pair, exchange(pair))
+        return [self._fused(roles[number], drawn) for number, drawn in enumerate(parcel.drawn.fused)]
+
+    def augmented(self, parcel: Parcel) -> dict[str, Any]:
+        """Return two crops of patch size, ``image`` and ``partner``, each with a mask where crops may be padded."""
+        drawn: DrawnPair = parcel.drawn
+        image, partner = parcel.crops
+        pair = {"image": image, "partner": partner, "keys": drawn.keys}
+        for name, place in zip(("image_inside", "partner_inside"), drawn.inside, strict=False):
+            pair[name] = flat(inside_mask(*place), self.patch).to(image.device)
+        shown: dict[str, Any] = self.augment.apply(pair, **drawn.shown)
+        return shown
+
+    def _fused(self, pair: dict[str, Any], drawn: dict[str, Any]) -> dict[str, Any]:
         """Return ``image``, ``target`` and ``keys`` of a fused pair, and the two ``sources`` that were fused."""
-        sample = self.fuse(**pair)
+        sample = self.fuse.apply(pair, **drawn)
         if self.finish is not None:
             sample = self.finish(**sample)
         sources = (pair["image"], pair["partner"])
@@ -53,13 +82,10 @@ class FusionSampler:
 
     def _draw_crop(
         self, rng: np.random.Generator, case: CaseImage, apart_from: Window | None = None
-    ) -> tuple[dict[str, Tensor], Window]:
-        """Return a crop, with the mask of what is not padding where crops may be padded, and where it was cut."""
+    ) -> tuple[Tensor, Window]:
+        """Return a crop, and where it was cut."""
         crop, window = read_with_contrast(case, lambda: self._draw_window(rng, case, apart_from))
-        parts = {"": crop}
-        if self.padded_crop is not None:
-            parts["_inside"] = inside_mask(window, case.volume)
-        return {name: flat(part, self.patch) for name, part in parts.items()}, window
+        return flat(crop, self.patch), window
 
     def _draw_window(self, rng: np.random.Generator, case: CaseImage, apart_from: Window | None) -> Window:
         patch = deep(self.patch)
@@ -118,7 +144,3 @@ def exchange(pair: dict[str, Any]) -> dict[str, Any]:
     if "image_inside" in pair:
         swapped |= {"image_inside": pair["partner_inside"], "partner_inside": pair["image_inside"]}
     return swapped
-
-
-def _named(parts: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {f"{name}{suffix}": part for suffix, part in parts.items()}

@@ -86,11 +86,11 @@ class VolumeFusionTransform(BasicTransform):
 
     def get_parameters(self, **data: Any) -> dict[str, Layout]:
         """Draw the layout of the fusion."""
-        _check_pair(data["image"], data["partner"], self.patch)
         return {"layout": draw_layout(data.get("rng") or fresh_rng(), self.patch, self.settings)}
 
     def apply(self, data: dict[str, Any], *, layout: Layout) -> dict[str, Any]:
         """Fuse the pair by the layout; image (c, *patch) float32, segmentation (1, *patch) uint8."""
+        _check_pair(data["image"], data["partner"], self.patch)
         image, labels = volume_fusion(data["image"], data["partner"], layout, self.settings.coefficients)
         if "image_inside" in data:
             inside = data["partner_inside"]
