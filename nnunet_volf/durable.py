@@ -13,7 +13,7 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,10 +27,12 @@ from nnunet_volf import checkpoints, cpu_use
 from nnunet_volf.environment import variable
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.finite_loss import FiniteLoss, NonFiniteLoss
+from nnunet_volf.machine import usable_cpus
 from nnunet_volf.precision import compute_in_halves_on_cpu
 from nnunet_volf.progress import describe_progress
 from nnunet_volf.randomness import capture_global_state, restore_global_state
 from nnunet_volf.ranks import any_rank
+from nnunet_volf.step_times import StepTimes
 from nnunet_volf.training_files import BEST, EXIT_REQUEUE, LATEST, PREVIOUS
 
 if TYPE_CHECKING:  # the class that the mixin stands in front of
@@ -57,8 +59,7 @@ class DurableTraining(Trainer):
     epoch_outputs: list[dict[str, Any]] | None = None  # of the steps done in the current epoch; None between epochs
     random_state: dict[str, Any] | None = None  # of a loaded checkpoint, until the training goes on
     last_save: float = 0.0
-    could_reuse_crops: bool = False  # and thereby wait less
-    waited: float = 0.0  # seconds for batches, in the current epoch
+    times: StepTimes  # of the current epoch
 
     def train_by(self, settings: Any) -> None:
         """Take over what the settings of every training say: its length, its rate, and how often it is saved."""
@@ -70,7 +71,6 @@ class DurableTraining(Trainer):
         self.save_every_minutes = settings.save_every_minutes
         self.nonfinite_limit = settings.nonfinite_limit
         self.cpu_precision = settings.cpu_precision
-        self.could_reuse_crops = getattr(settings, "reuse_crops", None) is False
 
     def initialize(self) -> None:
         """Guard the loss, and have the network compute as fast as this CPU can where there is no GPU."""
@@ -111,7 +111,9 @@ class DurableTraining(Trainer):
         self.on_train_epoch_start()
         self.epoch_outputs = self.epoch_outputs or []
         while self.iteration < self.num_iterations_per_epoch:
-            self.epoch_outputs.append(self.train_step(self._next_batch()))
+            batch = self._next_batch()
+            with self.times.step():
+                self.epoch_outputs.append(self.train_step(batch))
             self.iteration += 1
             self._pause_point()
         outputs, self.epoch_outputs = self.epoch_outputs, None
@@ -131,16 +133,14 @@ class DurableTraining(Trainer):
             self.on_validation_epoch_end([self.validation_step(next(self.dataloader_val)) for _ in batches])
 
     def _next_batch(self) -> Any:
-        started = perf_counter()
-        try:
-            return next(self.dataloader_train)
-        except RuntimeError:
-            # A scheduler's signal reaches the loader's workers too, and they may be gone before we look.
-            if self.stop_signal is None:
-                raise
-            self._leave()
-        finally:
-            self.waited += perf_counter() - started
+        with self.times.waiting():
+            try:
+                return next(self.dataloader_train)
+            except RuntimeError:
+                # A scheduler's signal reaches the loader's workers too, and they may be gone before we look.
+                if self.stop_signal is None:
+                    raise
+                self._leave()
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Take one step, or skip it when its loss is not finite."""
@@ -163,7 +163,7 @@ class DurableTraining(Trainer):
     def on_train_epoch_start(self) -> None:
         """Count skipped steps and waiting from zero."""
         self.nonfinite_steps = 0
-        self.waited = 0.0
+        self.times = StepTimes(self.device)
         super().on_train_epoch_start()
 
     def on_epoch_end(self) -> None:
@@ -172,7 +172,15 @@ class DurableTraining(Trainer):
         ends, starts = (self.logger.get_value(f"epoch_{when}_timestamps", step=None) for when in ("end", "start"))
         durations = [end - start for end, start in zip(ends, starts, strict=True)]
         epochs_left = self.num_epochs - self.current_epoch
-        self.print_to_log_file(describe_progress(durations, epochs_left, self.waited, self.could_reuse_crops))
+        waited, step, gpu = self.times.waited, self.times.median_step, self.times.gpu_share
+        self.print_to_log_file(describe_progress(durations, epochs_left, waited, step, gpu, self.ways_to_wait_less()))
+
+    def ways_to_wait_less(self) -> list[str]:
+        """Return what would make batches come faster and is not in use."""
+        ranks = dist.get_world_size() if self.is_ddp else 1
+        workers = getattr(self.dataloader_train, "num_processes", 0)
+        spare = usable_cpus().value // ranks - 1 > workers
+        return [f"more loader workers (nnUNet_n_proc_DA, now {workers})"] if spare else []
 
     def _pause_point(self) -> None:
         """Save when it is time, leave when asked to."""

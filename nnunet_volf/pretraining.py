@@ -7,6 +7,7 @@ the same for all pretexts, so that a user who compares them changes nothing but 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,7 +24,7 @@ from torch import nn
 
 from nnunet_volf.cases import UnlabeledCases
 from nnunet_volf.checkpoints import plain
-from nnunet_volf.dataloading import SampleLoader
+from nnunet_volf.dataloading import BatchMaker, ParcelLoader, SampleLoader
 from nnunet_volf.durable import DurableTraining
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.files import write_json
@@ -80,6 +81,7 @@ class PretextTraining(DurableTraining, Trainer):
         self.enable_deep_supervision = self.pretext.deep_supervision
         trainer: Any = self
         trainer.build_network_architecture = self._with_pretext(trainer.build_network_architecture)
+        self.make_batch: BatchMaker | None = None  # of what workers hand over; None: they hand over batches
         self.validation_loader: SampleLoader | None = None
         self.held_out = False
         self.split: tuple[list[str], list[str]] = ([], [])
@@ -120,7 +122,13 @@ class PretextTraining(DurableTraining, Trainer):
         self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         training, held_out = self.do_split()
         cases = UnlabeledCases(self.preprocessed_dataset_folder, training)
-        loader = SampleLoader(cases, self.batch_size, self.pretext.sampler(self, training=True))
+        sampler: Any = self.pretext.sampler(self, training=True)
+        loader: SampleLoader | ParcelLoader
+        if self.settings.made_on_device(self.device.type):
+            loader = ParcelLoader(cases, self.batch_size, sampler)
+            self.make_batch = BatchMaker(sampler, self.batch_size, self.device)
+        else:
+            loader = SampleLoader(cases, self.batch_size, sampler)
         self._make_validation(training, held_out)
         self.split = (training, held_out)
         workers = get_allowed_n_proc_DA()
@@ -163,13 +171,17 @@ class PretextTraining(DurableTraining, Trainer):
             f"Pretraining by {title}; {self.num_epochs} epochs of {self.num_iterations_per_epoch} steps. Labels of the "
             f"dataset are not used.\n{self.pretext.expectation()}"
         )
+        if self.make_batch is not None:
+            self.print_to_log_file(f"Batches: loader workers read and draw, {self.device} makes the samples.")
         if not self.held_out:
             self.print_to_log_file(
                 "Validation samples are made from training cases (fold 'all', or too few cases to hold one out)."
             )
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Let the pretext do what comes before a step, then take it."""
+        """Make the batch where that is left to the device, let the pretext do what comes before a step, and take it."""
+        if self.make_batch is not None:
+            batch = self.make_batch(batch)
         self.pretext.before_step(self._pretext_network())
         output: dict[str, Any] = super().train_step(batch)
         return output
@@ -206,6 +218,15 @@ class PretextTraining(DurableTraining, Trainer):
         every = self.settings.panel_every
         if every and self.current_epoch % every == 0 and self.current_epoch < self.num_epochs:
             self._draw_panel(Path(self.output_folder) / "panels" / f"epoch_{self.current_epoch:04d}.png")
+
+    def ways_to_wait_less(self) -> list[str]:
+        """Return what would make batches come faster and is not in use."""
+        ways = super().ways_to_wait_less()
+        if self.device.type == "cuda" and self.make_batch is None:
+            ways += ["augment_on=device"] if replace(self.settings, augment_on="device").made_on_device("cuda") else []
+        if getattr(self.settings, "reuse_crops", None) is False:
+            ways.append("reuse_crops=true")
+        return ways
 
     def _draw_panel(self, path: Path) -> None:
         if self.local_rank != 0 or self.validation_loader is None:

@@ -17,12 +17,21 @@ from nnunet_volf.setting_rules import Rules, Settings
 
 CROPS = ("tissue", "anywhere")
 
+# Where samples are made of what was read and drawn. A method whose sampler comes in two halves adds "device".
+MADE_BY_WORKERS = ("auto", "workers")
+MADE_ANYWHERE = (*MADE_BY_WORKERS, "device")
+
 Range = tuple[float, float]
 Kind = TypeVar("Kind", bound="PretrainingSettings")
 
 SHARED_RULES = Rules(
     presets={"default": {}},
-    choices={"crops": CROPS, "optimizer": OPTIMIZERS, "cpu_precision": CPU_PRECISIONS},
+    choices={
+        "crops": CROPS,
+        "augment_on": MADE_BY_WORKERS,
+        "optimizer": OPTIMIZERS,
+        "cpu_precision": CPU_PRECISIONS,
+    },
     switches=("intensity",),
     whole_numbers={
         "epochs": (1, None),
@@ -69,6 +78,7 @@ class PretrainingSettings(Settings):
     percentile_high: Range = (98.0, 99.9)
     gamma: Range = (0.7, 1.5)
     invert: float = 0.25  # probability
+    augment_on: str = "auto"  # workers, device: the training's own; auto: the device where that is CUDA
 
     # The training. 1000 x 250 steps are nnU-Net's own length and lie between the 200k and 400k steps of MIS-FM (2023).
     epochs: int = 1000
@@ -87,6 +97,11 @@ class PretrainingSettings(Settings):
     def plain(self: Kind) -> Kind:
         """Return the same settings for samples that are shown as they are."""
         return dataclasses.replace(self, scale=(1.0, 1.0), flip=0.0, intensity=False)
+
+    def made_on_device(self, device_type: str) -> bool:
+        """Return whether a training on such a device makes the samples there, of what workers have read and drawn."""
+        able = "device" in self.rules.choices["augment_on"]
+        return able and (self.augment_on == "device" or (self.augment_on == "auto" and device_type == "cuda"))
 
     @property
     def peak_learning_rate(self) -> float:

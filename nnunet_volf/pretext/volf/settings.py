@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nnunet_volf.errors import SettingsError
-from nnunet_volf.pretext.settings import SHARED_RULES, PretrainingSettings, Range
+from nnunet_volf.pretext.settings import MADE_ANYWHERE, SHARED_RULES, PretrainingSettings, Range
 from nnunet_volf.setting_rules import Rules, check_range
 
 PLANS_KEY = "volf"
@@ -49,7 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 RULES = SHARED_RULES.extended(
     presets=PRESETS,
-    choices={"scheme": SCHEMES, "partner": PARTNERS, "augmentation": AUGMENTATIONS},
+    choices={"scheme": SCHEMES, "partner": PARTNERS, "augmentation": AUGMENTATIONS, "augment_on": MADE_ANYWHERE},
     switches=("full_cover", "reuse_crops"),
     whole_numbers={"coefficients": (2, 16), "size_minimum": (1, None)},
     numbers={"foreground_ratio": (0.05, 0.95), "same_share": (0.0, 1.0), "minimum_distance": (0.0, 4.0)},
@@ -86,8 +86,17 @@ class VolFSettings(PretrainingSettings):
     augmentation: str = "volf"  # of each of the two crops; volf: as the shared settings say, inversion by one coin
     reuse_crops: bool = False  # each augmented pair serves two samples, with the roles of its crops exchanged
 
+    def made_on_device(self, device_type: str) -> bool:
+        """Return whether a training on such a device makes the samples there."""
+        return self.augmentation != "nnunet" and super().made_on_device(device_type)
+
     def check_together(self) -> None:
-        """Check the sizes in voxels, which have one range for each axis."""
+        """Check where samples are made, and the sizes in voxels, which have one range for each axis."""
+        if self.augment_on == "device" and self.augmentation == "nnunet":
+            raise SettingsError(
+                "augment_on is 'device', but augmentation is 'nnunet': nnU-Net's own augmentation draws and applies in "
+                "one go, on CPUs. Set augment_on=workers, or augmentation=volf."
+            )
         if self.size_voxels is None:
             return
         if not isinstance(self.size_voxels, tuple) or len(self.size_voxels) < 2:
