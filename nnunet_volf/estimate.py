@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from nnunet_volf.cases import CaseImage
-from nnunet_volf.dataloading import SampleLoader
+from nnunet_volf.dataloading import BatchMaker, ParcelLoader, SampleLoader
 from nnunet_volf.precision import mixed_precision
 from nnunet_volf.pretext.pretext import Pretext
 from nnunet_volf.pretext.settings import PretrainingSettings
@@ -25,7 +25,7 @@ PATIENCE = 20.0  # seconds; a large network on a CPU takes longer than that for 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds for a step of the network, and for making a batch with one loader worker."""
+    """Seconds for a step, with what the device does of making its batch, and for what one loader worker does of it."""
 
     step: float
     batch: float
@@ -41,10 +41,16 @@ def measure_speed(configuration: Mapping[str, Any], pretext: Pretext, device: to
     """Time the network of a plan and the loader on made-up data."""
     given = pretext.given
     cases: Any = _RandomCases(len(given.channels), given.patch)
-    loader = SampleLoader(cases, given.batch_size, pretext.sampler(training=True))
+    sampler: Any = pretext.sampler(training=True)
+    loader = SampleLoader(cases, given.batch_size, sampler)
     data = loader.generate_train_batch()["data"].to(device)
-    step = _network_step(configuration, pretext, data)
-    return Speed(_timed(step, device), _timed(loader.generate_train_batch, torch.device("cpu")))
+    step = _timed(_network_step(configuration, pretext, data), device)
+    if not pretext.settings.made_on_device(device.type):
+        return Speed(step, _timed(loader.generate_train_batch, torch.device("cpu")))
+    parcels, make = ParcelLoader(cases, given.batch_size, sampler), BatchMaker(sampler, given.batch_size, device)
+    packed = parcels.generate_train_batch()
+    making = _timed(lambda: make(packed), device)
+    return Speed(step + making, _timed(parcels.generate_train_batch, torch.device("cpu")))
 
 
 def _network_step(configuration: Mapping[str, Any], pretext: Pretext, data: torch.Tensor) -> Callable[[], object]:

@@ -74,12 +74,12 @@ def pack(parcels: Sequence[Parcel]) -> dict[str, Any]:
 
 def unpack(packed: dict[str, Any], device: torch.device) -> Iterator[Parcel]:
     """Yield the parcels that were packed, with their crops on a device."""
-    voxels = packed["voxels"].to(device, non_blocking=True).to(torch.float32)
+    voxels = packed["voxels"].to(device, non_blocking=True)
     start = 0
     for shapes, drawn, samples in zip(packed["shapes"], packed["drawn"], packed["samples"], strict=True):
         crops = []
         for shape in shapes:
-            crops.append(voxels[start : start + math.prod(shape)].view(shape))
+            crops.append(voxels[start : start + math.prod(shape)].view(shape).to(torch.float32))
             start += math.prod(shape)
         yield Parcel(tuple(crops), drawn, samples)
 

@@ -100,3 +100,22 @@ def test_a_real_measurement_is_a_positive_number_of_seconds(phantoms: NnUNetFold
     speed = measure_speed(plan, VolumeFusion(VolFSettings(), given_by(plan, ["CT"], DATASET)), torch.device("cpu"))
     assert 0 < speed.step < 60
     assert 0 < speed.batch < 60
+
+
+def test_what_the_device_makes_of_a_batch_counts_as_part_of_a_step(
+    phantoms: NnUNetFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = json.loads((phantoms.preprocessed / DATASET / "nnUNetPlans.json").read_text())["configurations"]["2d"]
+    done: list[Any] = []
+
+    def run_once(step: Any, _: torch.device) -> float:
+        done.append(step())
+        return 10.0 ** len(done)
+
+    monkeypatch.setattr(estimate, "_timed", run_once)
+    settings = VolFSettings.from_mapping({"augment_on": "device"})
+    speed = measure_speed(plan, VolumeFusion(settings, given_by(plan, ["CT"], DATASET)), torch.device("cpu"))
+    assert speed == Speed(step=10 + 100, batch=1000)
+    _, made, handed_over = done
+    assert tuple(made["data"].shape) == (2, 1, *plan["patch_size"])
+    assert "voxels" in handed_over
