@@ -15,11 +15,8 @@ from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from torch import Tensor
 
 from nnunet_volf.augment import Window
+from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY
 from nnunet_volf.errors import DataError
-
-# What our own preprocessing stores inside a .b2nd file: where it comes from, and voxels that show tissue.
-CASE_KEY = "volf"
-LOCATIONS_KEY = "volf_locations"
 
 
 @dataclass(frozen=True)

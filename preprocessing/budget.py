@@ -22,6 +22,12 @@ _WORKER_BYTES = 250 * 1024**2
 SHARE_OF_MEMORY = 0.8  # the rest is for the page cache, and for what the estimate misses
 
 
+def target_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
+    """Return the shape after resampling, as nnU-Net computes it, of an image of which nothing is cropped."""
+    target = [*spacing[: len(spacing) - len(target)], *target]  # 2d leaves the distance of slices alone
+    return tuple(round(own / wanted * n) for own, wanted, n in zip(spacing, target, shape, strict=True))
+
+
 def memory_needed(shape: Sequence[int], target: Sequence[int], channels: int, configuration: Mapping[str, Any]) -> int:
     """Return the bytes that a worker needs for a case of this shape."""
     light = tuple(shape) == tuple(target) or "torch" in configuration["resampling_fn_data"]

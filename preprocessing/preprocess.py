@@ -12,7 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,19 @@ from .outputs import write_quarantine
 from .parallel import Done, run_parallel
 from .progress import show
 from .refusals import Quarantined
+from .stages import TISSUE, Stopwatch, shares
 from .storage import ENDING, MASK_ENDING, remove_stale, write_case
 from .survey import Survey, Work, missing_parts, survey
 
 # Long enough for the largest volumes on a slow disk; a worker that hangs in a driver must not hold up the others.
 CASE_SECONDS = 3600.0
 FEWEST_DONE = 20  # before a share of refusals says anything
-_PRELOAD = ("nnunet_volf.preprocessing.preprocess_case", "nnunet_volf.preprocessing.storage")
+_PRELOAD = (
+    "nnunet_volf.preprocessing.preprocess_case",
+    "nnunet_volf.preprocessing.storage",
+    "nnunet_volf.preprocessing.tissue",
+    "nnunetv2.training.dataloading.nnunet_dataset",
+)
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,18 @@ class PreprocessSummary:
     bytes_written: int
     seconds: float
     missing: Mapping[int, int]  # cases that each part still lacks; empty when all are there
+    stages: Mapping[str, float] = field(default_factory=dict)  # share of each in the time of the cases written
 
     @property
     def complete(self) -> bool:
         """Whether every case of the dataset is there or refused."""
         return not self.missing
+
+
+@dataclass(frozen=True)
+class _Written:
+    bytes: int
+    seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,7 @@ def preprocess(
             (found.folder / f"{name}{ending}").unlink(missing_ok=True)
 
     refused: list[Quarantined] = []
-    written = bytes_written = 0
+    written: list[_Written] = []
     outcomes = run_parallel(
         _preprocess,
         (_task(work, found, configuration) for work in found.todo),
@@ -120,16 +133,21 @@ def preprocess(
     try:
         with closing(outcomes) as running:
             for done in show(running, len(found.todo), "preprocess") if progress else running:
-                if done.failure is None:
-                    written += 1
-                    bytes_written += done.result or 0
+                if done.result is not None:
+                    written.append(done.result)
                     continue
                 refused.append(_quarantined(done))
-                _stop_if_most_are_refused(refused, written, most_refused, found.quarantine)
+                _stop_if_most_are_refused(refused, len(written), most_refused, found.quarantine)
     finally:
         _write_or_remove(found.quarantine, refused)
     return PreprocessSummary(
-        found, written, tuple(refused), bytes_written, time.monotonic() - started, missing_parts(found)
+        found,
+        len(written),
+        tuple(refused),
+        sum(case.bytes for case in written),
+        time.monotonic() - started,
+        missing_parts(found),
+        shares(case.seconds for case in written),
     )
 
 
@@ -151,16 +169,19 @@ def require_disk(found: Survey) -> None:
         )
 
 
-def _preprocess(task: _Task) -> int:
+def _preprocess(task: _Task) -> _Written:
     from .preprocess_case import preprocess_case  # loads nnU-Net and torch, here in the worker
     from .tissue import tissue_locations
 
-    case = preprocess_case(task.images, task.plans, task.configuration)
+    watch = Stopwatch()
+    case = preprocess_case(task.images, task.plans, task.configuration, watch)
     seed = zlib.crc32(str(task.signature["content"]).encode())  # the same voxels give the same locations
-    locations = tissue_locations(case.data, seed)
-    return write_case(
-        task.folder, task.name, case.data, task.patch_size, task.signature, locations, task.dtype, case.mask
+    with watch.during(TISSUE):
+        locations = tissue_locations(case.data, seed)
+    size = write_case(
+        task.folder, task.name, case.data, task.patch_size, task.signature, locations, task.dtype, case.mask, watch
     )
+    return _Written(size, watch.seconds)
 
 
 def _task(work: Work, found: Survey, configuration: str) -> _Task:
@@ -181,7 +202,7 @@ def _memory(task: _Task) -> int:
     return task.memory
 
 
-def _quarantined(done: Done[_Task, int]) -> Quarantined:
+def _quarantined(done: Done[_Task, _Written]) -> Quarantined:
     assert done.failure is not None
     paths = "; ".join(str(image) for image in done.task.images)
     failure = done.failure

@@ -78,14 +78,6 @@ def preprocess_case(
     return Preprocessed(np.asarray(data, dtype=np.float32), mask if any(config.use_mask_for_norm) else None)
 
 
-def target_shape(shape: Sequence[int], spacing: Sequence[float], plan: PlansManager, config: Any) -> tuple[int, ...]:
-    """Return the shape after resampling of an image (z, y, x), of which nothing is cropped."""
-    order = plan.transpose_forward
-    target = _target_spacing([spacing[i] for i in order], config)
-    new = compute_new_shape([shape[i] for i in order], [spacing[i] for i in order], target)
-    return tuple(int(n) for n in new)
-
-
 def read_images(images: Sequence[Path], reader: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Read the channels with nnU-Net's reader of the plan; what it cannot read, with ours."""
     files = [str(image) for image in images]

@@ -5,21 +5,17 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
 from nnunet_volf.errors import DataError
 from nnunet_volf.plans import PlannedDataset
 
-from .budget import disk_needed, memory_needed
+from .budget import disk_needed, memory_needed, target_shape
 from .imported import ImportedCase, ImportedDataset
-from .preprocess_case import target_shape
 from .signature import case_signature, plan_signature
 from .storage import ENDING, MASK_ENDING, stored_signature
 
@@ -89,8 +85,7 @@ def survey(
     cases = tuple(sorted(dataset.cases, key=lambda case: case.name))
     strays = _strays(folder, {case.name for case in cases}, dataset)
 
-    manager = PlansManager(deepcopy(planned.plans))
-    managed = manager.get_configuration(configuration)
+    order = planned.plans["transpose_forward"]
     plan = plan_signature(planned.plans, config, dtype)
     masked = any(config["use_mask_for_norm"])
     todo, outdated, done = [], [], 0
@@ -100,8 +95,8 @@ def survey(
         if mask_fits and stored_signature(folder, case.name) == signature:
             done += 1
             continue
-        target = target_shape(case.shape, case.spacing, manager, managed)
-        shape = [case.shape[axis] for axis in manager.transpose_forward]
+        shape, spacing = ([values[axis] for axis in order] for values in (case.shape, case.spacing))
+        target = target_shape(shape, spacing, config["spacing"])
         memory = memory_needed(shape, target, channels, config)
         todo.append(Work(case, signature, memory, disk_needed(target, channels, dtype, masked)))
         if any((folder / f"{case.name}{ending}").is_file() for ending in (ENDING, MASK_ENDING)):

@@ -156,4 +156,6 @@ def _spread(
     wanted = min(most, len(points) * int(np.prod(stride)))
     chosen = points[rng.choice(len(points), wanted, replace=wanted > len(points))] * stride
     room = np.minimum(stride, np.asarray(shape) - chosen)
-    return np.unique(chosen + rng.integers(0, room), axis=0)
+    # Sorting numbers of voxels takes a tenth of the time of sorting their coordinates.
+    numbers = np.ravel_multi_index(tuple((chosen + rng.integers(0, room)).T), shape)
+    return np.stack(np.unravel_index(np.unique(numbers), shape), axis=1)

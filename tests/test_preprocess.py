@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import NnUNetFolders
-from test_preprocess_case import SPACING, make_plans, make_volume, nnunets, write_image
+from test_preprocess_case import SPACING, assert_same_voxels, make_plans, make_volume, nnunets, write_image
 
 from nnunet_volf.augment import Window
 from nnunet_volf.cases import UnlabeledCases
@@ -103,7 +104,7 @@ def test_every_case_becomes_one_file_with_nnunets_voxels(workers: int, nnunet_fo
     for case in dataset.cases:
         image = UnlabeledCases(summary.survey.folder, [case.name]).open(case.name)
         expected, _ = nnunets(case.images, planned.plans)
-        np.testing.assert_array_equal(image.array[:], expected)
+        assert_same_voxels(image.array[:], expected)
         assert image.read(Window((0, 0, 0), (8, 12, 12))).shape == (1, 8, 12, 12)
         locations = np.frombuffer(image.array.schunk.vlmeta["volf_locations"], np.uint16).reshape(-1, 3)
         assert len(locations) > 100
@@ -118,7 +119,7 @@ def test_a_mask_is_stored_only_where_the_plan_normalises_inside_it(nnunet_folder
     for case in dataset.cases:
         expected, mask = nnunets(case.images, planned.plans)
         stored = UnlabeledCases(planned.folder / "nnUNetPlans_x", [case.name]).open(case.name)
-        np.testing.assert_array_equal(stored.array[:], expected)
+        assert_same_voxels(stored.array[:], expected)
         import blosc2
 
         path = planned.folder / "nnUNetPlans_x" / f"{case.name}_seg.b2nd"
@@ -160,7 +161,7 @@ def test_a_plan_with_other_voxels_has_everything_done_again(change: Any, nnunet_
     summary = run(dataset, changed)
     assert (summary.written, len(summary.survey.outdated)) == (2, 2)
     stored = UnlabeledCases(planned.folder / "nnUNetPlans_x", [dataset.cases[0].name]).open(dataset.cases[0].name)
-    np.testing.assert_array_equal(stored.array[:], nnunets(dataset.cases[0].images, changed.plans)[0])
+    assert_same_voxels(stored.array[:], nnunets(dataset.cases[0].images, changed.plans)[0])
 
 
 def test_other_statistics_matter_to_ct_normalisation(nnunet_folders: NnUNetFolders) -> None:
@@ -470,9 +471,31 @@ def test_the_command_says_what_it_will_do_what_it_did_and_what_is_next(
     assert "disk    at most 0.00 GB as float32" in text
     assert "workers 0 (-np), within 2.0 GB of memory; the largest case needs about 0.3\n" in text
     assert "wrote 3 cases, 0.00 GB, in " in text
+    stages = r"read \d+%, crop and normalise \d+%, resample \d+%, find tissue \d+%, compress and write \d+%, read back"
+    assert re.search(rf"\ntime    {stages} \d+%\n", text)
     assert f"refused 1, listed in {planned.folder / 'quarantine_nnUNetPlans_x.csv'}" in text
     assert f"  {dataset.cases[0].name}: " in text
     assert text.endswith("next: nnUNetv2_train 501 x all -p VolFPlans -tr nnUNetTrainerVolF\n")
+
+
+def test_stages_are_counted_in_workers_too(nnunet_folders: NnUNetFolders) -> None:
+    dataset, planned = make_dataset(nnunet_folders, 2)
+    alone, workers = run(dataset, planned), run(dataset, planned, dtype="float16", workers=1)
+    assert list(alone.stages) == list(workers.stages)
+    assert sum(workers.stages.values()) == pytest.approx(1)
+    assert run(dataset, planned, dtype="float16").stages == {}
+
+
+def test_a_run_that_finds_everything_done_loads_neither_torch_nor_nnunet(nnunet_folders: NnUNetFolders) -> None:
+    dataset, planned = make_dataset(nnunet_folders, 2)
+    run(dataset, planned)
+    code = (
+        "import sys; from nnunet_volf.cli import main; main(['preprocess', '-d', '501', '-c', 'x', '-np', '2']); "
+        "print(sorted({'torch', 'nnunetv2', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "cases   0 to do, 2 done before" in done.stdout
+    assert done.stdout.endswith("[]\n"), done.stdout
 
 
 def test_the_command_names_the_parts_that_are_missing(

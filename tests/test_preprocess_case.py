@@ -1,4 +1,4 @@
-"""Voxel for voxel what nnU-Net's own preprocessor makes of the same files with the same plan."""
+"""Voxel for voxel, to the rounding of float32, what nnU-Net's own preprocessor makes of the same files and plan."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_volf.phantoms import make_phantom
 from nnunet_volf.preprocessing import preprocess_case as module
-from nnunet_volf.preprocessing.preprocess_case import preprocess_case, read_images, target_shape
+from nnunet_volf.preprocessing.budget import target_shape
+from nnunet_volf.preprocessing.preprocess_case import preprocess_case, read_images
 from nnunet_volf.preprocessing.refusals import Refused
 
 SPACING = (1.5, 0.8, 0.9)  # z, y, x
@@ -83,6 +84,12 @@ def nnunets(images: Sequence[Path], plans: dict[str, Any]) -> tuple[np.ndarray, 
     return data, seg
 
 
+def assert_same_voxels(found: np.ndarray, expected: np.ndarray) -> None:
+    """Equal to the last bit or two of what the voxels are made of."""
+    assert found.dtype == expected.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-7 * float(np.abs(expected).max()))
+
+
 PLANS = {
     "CT": make_plans(),
     "z-score": make_plans(normalization_schemes=["ZScoreNormalization"]),
@@ -128,8 +135,9 @@ def test_voxels_are_nnunets(name: str, tmp_path: Path) -> None:
     image = write_image(tmp_path / "a.nii.gz", make_volume(), direction=(0, -1, 0, 1, 0, 0, 0, 0, -1))
     expected, mask = nnunets([image], PLANS[name])
     done = preprocess_case([image], json.dumps(PLANS[name]), "x")
-    assert done.data.dtype == np.float32
-    np.testing.assert_array_equal(done.data, expected)
+    assert_same_voxels(done.data, expected)
+    if "no resampling" in name or "torch" in name or name == "none":
+        np.testing.assert_array_equal(done.data, expected)
     if "mask" in name:
         assert done.mask.dtype == np.int8
         assert set(np.unique(mask)) == {-1, 0}
@@ -147,7 +155,7 @@ def test_voxels_of_two_channels_are_nnunets(reader: str, masked: list[bool], tmp
     images = [write_image(tmp_path / f"{c}.nii.gz", make_volume(c, border=2 + c)) for c in range(2)]
     expected, mask = nnunets(images, plans)
     done = preprocess_case(images, json.dumps(plans), "x")
-    np.testing.assert_array_equal(done.data, expected)
+    assert_same_voxels(done.data, expected)
     if any(masked):
         np.testing.assert_array_equal(done.mask, mask)
 
@@ -162,16 +170,17 @@ def test_voxels_of_random_grids_are_nnunets(seed: int, tmp_path: Path) -> None:
         spacing=rng.uniform(0.6, 4, size=3).tolist(),
         normalization_schemes=[str(rng.choice(["CTNormalization", "ZScoreNormalization", "NoNormalization"]))],
     )
-    np.testing.assert_array_equal(preprocess_case([image], json.dumps(plans), "x").data, nnunets([image], plans)[0])
+    assert_same_voxels(preprocess_case([image], json.dumps(plans), "x").data, nnunets([image], plans)[0])
 
 
 def test_the_estimated_shape_is_that_of_an_image_which_is_not_cropped(tmp_path: Path) -> None:
     voxels = make_volume() + 1
     image = write_image(tmp_path / "a.nii.gz", voxels)
     for name in ("transposed", "2d", "low resolution"):
-        plan = PlansManager(PLANS[name])
-        expected = preprocess_case([image], json.dumps(PLANS[name]), "x").data.shape[1:]
-        assert target_shape(voxels.shape, SPACING, plan, plan.get_configuration("x")) == expected
+        plan = PLANS[name]
+        expected = preprocess_case([image], json.dumps(plan), "x").data.shape[1:]
+        shape, spacing = ([values[axis] for axis in plan["transpose_forward"]] for values in (voxels.shape, SPACING))
+        assert target_shape(shape, spacing, plan["configurations"]["x"]["spacing"]) == expected
 
 
 class OtherPreprocessor(DefaultPreprocessor):

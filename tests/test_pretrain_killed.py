@@ -22,7 +22,7 @@ from dicoms import phantom, write_series
 from training import TRAINER
 from unlabeled import NAME, write_scans
 
-from nnunet_volf.cases import CASE_KEY, LOCATIONS_KEY
+from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY
 from nnunet_volf.phantoms import make_phantom
 
 _COMMAND = "import sys; from nnunet_volf.cli import main; sys.exit(main(sys.argv[1:]))"

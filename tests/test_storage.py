@@ -18,7 +18,8 @@ from nnunetv2.training.dataloading.nnunet_dataset import (
 )
 
 from nnunet_volf.augment import Window
-from nnunet_volf.cases import CASE_KEY, LOCATIONS_KEY, UnlabeledCases
+from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY
+from nnunet_volf.cases import UnlabeledCases
 from nnunet_volf.errors import DataError
 from nnunet_volf.preprocessing import storage
 from nnunet_volf.preprocessing.refusals import Refused

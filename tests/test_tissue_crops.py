@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pretexts import given_for
 
 from nnunet_volf.augment import draw_start, draw_window
-from nnunet_volf.cases import LOCATIONS_KEY, UnlabeledCases
+from nnunet_volf.case_notes import LOCATIONS_KEY
+from nnunet_volf.cases import UnlabeledCases
 from nnunet_volf.pretext.volf.pretext import VolumeFusion
 from nnunet_volf.pretext.volf.settings import VolFSettings
 

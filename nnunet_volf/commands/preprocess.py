@@ -122,6 +122,8 @@ def _print_work(found: Survey, configuration: str, workers: Limit, memory: int |
 def _print_result(summary: PreprocessSummary) -> None:
     line = f"wrote {summary.written} cases, {summary.bytes_written / 1e9:.2f} GB, in {summary.seconds:.0f} s"
     print(f"{line} ({summary.seconds / summary.written:.2f} s a case)" if summary.written else line)
+    if summary.stages:
+        print(f"time    {', '.join(f'{stage} {share:.0%}' for stage, share in summary.stages.items())}")
     if not summary.refused:
         return
     print(f"refused {len(summary.refused)}, listed in {summary.survey.quarantine}")
