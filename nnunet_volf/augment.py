@@ -1,27 +1,21 @@
 """The two-crop augmentation of Volume Fusion: resize, flip, contrast map, gamma, inversion.
 
 `draw_window` and `draw_looks` hold all the randomness and return plain values; `augment` applies them and nothing
-else. The contrast map follows the publication's reference code (PyMIC `Crop4VolumeFusion`) with two differences: it is
-safe on constant, integer and mostly empty crops, and the result is moved back to the mean and spread that the crop came
-with, because fine-tuning will see nnU-Net's normalised range and not [0, 1].
+else, on whatever device the crop is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from nnunet_volf.pretext.settings import PretrainingSettings, Range
-
-# Percentiles are taken from about this many evenly spaced voxels: their sampling error is far below the width of the
-# interval that the percentile itself is drawn from, and sorting a whole 128^3 crop costs more than resizing it.
-PERCENTILE_VOXELS = 1 << 16
+from nnunet_volf.resizing import resize
+from nnunet_volf.tone import apply_tone, measure_tones
 
 # Drawing a second window apart from the first is tried this often before the farthest one is taken.
 WINDOW_TRIES = 10
@@ -121,61 +115,12 @@ def _draw_look(
 
 def augment(crop: Tensor, patch: Sequence[int], look: Look) -> Tensor:
     """Return a crop (c, *any) resized to the patch and shown as drawn (c, *patch); the input is left as it is."""
-    image = resize(crop.to(torch.float32), patch)
-    if look.flips:
-        image = image.flip([axis + 1 for axis in look.flips])
+    image = resize(crop.to(torch.float32), patch, look.flips)
     if not look.gamma:
         return image
-    return torch.stack(
-        [
-            jitter_intensity(channel, low, high, gamma, look.invert)
-            for channel, low, high, gamma in zip(image, look.low, look.high, look.gamma, strict=True)
-        ]
-    )
-
-
-def resize(volume: Tensor, patch: Sequence[int]) -> Tensor:
-    """Resample (c, *any) to (c, *patch), linearly and corner to corner, as scipy's zoom of order 1 does."""
-    if tuple(volume.shape[1:]) == tuple(patch):
-        return volume
-    mode = "trilinear" if len(patch) == 3 else "bilinear"
-    return interpolate(volume[None], size=tuple(patch), mode=mode, align_corners=True)[0]
-
-
-def jitter_intensity(image: Tensor, low: float, high: float, gamma: float, invert: bool) -> Tensor:
-    """Map one channel through percentiles, gamma and inversion, and give it its mean and spread back.
-
-    A channel without any contrast is returned as it is.
-    """
-    mean = image.mean()
-    spread = torch.linalg.vector_norm(image - mean)
-    mapped = contrast_map(image, low, high).pow_(gamma)
-    if invert:
-        mapped.neg_()  # 1 - x, but for a constant that the next line takes away again
-    mapped.sub_(mapped.mean())
-    mapped_spread = torch.linalg.vector_norm(mapped)
-    if not spread > 0 or not mapped_spread > 0:
-        return image
-    return mapped.mul_(spread / mapped_spread).add_(mean)
-
-
-def contrast_map(image: Tensor, low: float, high: float) -> Tensor:
-    """Map [min, p_low, p_high, max] of an image to [0, 0.1, 0.9, 1], piecewise linearly.
-
-    Where a percentile coincides with an end of the range (an image that is half air, say), that knot is left out and
-    the line goes on from the end itself, so that nothing is divided by zero and the empty part maps to 0.
-    """
-    step = image.numel() // PERCENTILE_VOXELS | 1  # odd, or in a patch of 128 it would hit the same four columns
-    sample = image.flatten()[::step].numpy()
-    v_low, v_high = (float(v) for v in np.percentile(sample, (low, high)))
-    v_min, v_max = (float(v) for v in torch.aminmax(image))
-
-    knots = [(v_min, 0.0)]
-    for value, level in ((v_low, 0.1), (v_high, 0.9), (v_max, 1.0)):
-        if value > knots[-1][0] and (value < v_max or level == 1.0):
-            knots.append((value, level))
-
-    mapped = torch.zeros_like(image)
-    for (x0, y0), (x1, y1) in pairwise(knots):
-        mapped.add_(image.sub(x0).mul_(1 / (x1 - x0)).clamp_(0, 1), alpha=y1 - y0)
-    return mapped.clamp_(0, 1)
+    image = image.clone(memory_format=torch.contiguous_format) if image is crop else image.contiguous()
+    tones = measure_tones(image, look.low, look.high, look.gamma, look.invert)
+    for channel, tone in zip(image, tones, strict=True):
+        if tone is not None:
+            apply_tone(channel, tone)
+    return image

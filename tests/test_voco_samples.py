@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pretexts import given_for
 
-from nnunet_volf.augment import Look, resize
+from nnunet_volf.augment import Look
 from nnunet_volf.cases import UnlabeledCases
 from nnunet_volf.dataloading import SampleLoader
 from nnunet_volf.pretext.voco.geometry import overlaps
@@ -24,6 +24,7 @@ from nnunet_volf.pretext.voco.pretext import VolumeContrast
 from nnunet_volf.pretext.voco.sampler import CropSampler
 from nnunet_volf.pretext.voco.settings import VoCoSettings
 from nnunet_volf.pretext.voco.views import View, draw_view, planes_to_turn_in, show
+from nnunet_volf.resizing import resize
 
 SEEDS = st.integers(0, 2**32 - 1)
 quick = hypothesis_settings(max_examples=25, deadline=None)
