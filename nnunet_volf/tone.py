@@ -31,6 +31,9 @@ PIECE_VOXELS = 1 << 16
 # Intensities nearer to each other than this count as one: a slope between them is no number of single precision.
 SMALLEST_STEP = 1e-37
 
+# A contrast of so many parts of the intensities themselves is none: resizing a constant crop rounds as much.
+ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class Tone:
@@ -105,7 +108,7 @@ def _measure(
     values: NDArray[np.float32], ends: tuple[float, float], low: float, high: float, gamma: float, invert: bool
 ) -> Tone | None:
     segments = contrast_segments(np.sort(values), ends, low, high)
-    if not segments:
+    if not segments or ends[1] - ends[0] <= ROUNDING * max(abs(ends[0]), abs(ends[1])):
         return None
     sample = torch.from_numpy(values)
     mean, spread = _mean_and_spread(sample)

@@ -176,6 +176,12 @@ def test_a_constant_image_is_returned_as_it_is(value: float, invert: bool) -> No
     assert torch.equal(jitter_intensity(constant, 1.0, 99.0, 1.2, invert), constant)
 
 
+def test_a_constant_image_that_was_rounded_is_not_taken_for_one_with_contrast() -> None:
+    values = torch.full((6, 6, 6), -1.0)
+    values[::2] = float(np.nextafter(np.float32(-1), np.float32(0)))
+    assert torch.equal(jitter_intensity(values, 1.0, 99.0, 0.7, True), values)
+
+
 @pytest.mark.parametrize("gamma", [0.7, 1.0, 1.5])
 def test_without_inversion_brighter_stays_brighter(gamma: float) -> None:
     values = image(3, 500).sort().values
