@@ -13,7 +13,7 @@ from batchgenerators.dataloading.data_loader import DataLoader
 from threadpoolctl import threadpool_limits
 
 from nnunet_volf.cases import UnlabeledCases
-from nnunet_volf.parcels import Parcel, ParcelSampler, pack, unpack
+from nnunet_volf.parcels import Parcel, pack, unpack
 from nnunet_volf.randomness import fresh_rng, sample_rng
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class SampleLoader(DataLoader):
 class ParcelLoader(DataLoader):
     """Batches of what samples are made of, packed; a `BatchMaker` makes the batch."""
 
-    def __init__(self, cases: UnlabeledCases, batch_size: int, sampler: ParcelSampler) -> None:
+    def __init__(self, cases: UnlabeledCases, batch_size: int, sampler: Sampler) -> None:
         super().__init__(cases, batch_size, 1, None, True, False, True, None)
         self.indices = cases.identifiers
         self.cases = cases
@@ -70,7 +70,7 @@ class ParcelLoader(DataLoader):
 class BatchMaker:
     """Makes batches on a device of what a `ParcelLoader` hands over; nothing is drawn here."""
 
-    sampler: ParcelSampler
+    sampler: Sampler
     batch_size: int
     device: torch.device
 

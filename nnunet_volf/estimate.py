@@ -41,7 +41,7 @@ def measure_speed(configuration: Mapping[str, Any], pretext: Pretext, device: to
     """Time the network of a plan and the loader on made-up data."""
     given = pretext.given
     cases: Any = _RandomCases(len(given.channels), given.patch)
-    sampler: Any = pretext.sampler(training=True)
+    sampler = pretext.sampler(training=True)
     loader = SampleLoader(cases, given.batch_size, sampler)
     data = loader.generate_train_batch()["data"].to(device)
     step = _timed(_network_step(configuration, pretext, data), device)

@@ -1,8 +1,8 @@
 """What a loader's worker hands over when the trainer's device makes the samples.
 
-Drawing and applying are apart. A worker draws all that is random and reads the crops: `ParcelSampler.collect`. What is
-left is a pure function of that: `ParcelSampler.make`, the same one wherever it runs, so that samples made by workers
-and samples made on a device differ by rounding and in nothing else.
+Drawing and applying are apart. A worker draws all that is random and reads the crops: `Sampler.collect`. What is left
+is a pure function of that: `Sampler.make`, the same one wherever it runs, so that samples made by workers and samples
+made on a device differ by rounding and in nothing else.
 """
 
 from __future__ import annotations
@@ -10,16 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from nnunet_volf.cases import UnlabeledCases
-
-if TYPE_CHECKING:
-    from nnunet_volf.pretext.pretext import Sample
 
 # Crops travel as float16 where that costs none of their channels more than this share of its range. A worker packs a
 # batch of two pairs of 128^3 so in 0.5 of the time, and it takes half of the shared memory (docs/benchmarks.md).
@@ -37,19 +31,6 @@ class Parcel:
     crops: tuple[Tensor, ...]  # (c, *any) each, float32
     drawn: Any  # everything else, plain values
     samples: int = 1  # that are made of it
-
-
-class ParcelSampler(Protocol):
-    """A `Sampler` in two halves: its `draw` is `make` of `collect`."""
-
-    def draw(self, rng: np.random.Generator, cases: UnlabeledCases, identifier: str) -> list[Sample]:
-        """Return the samples."""
-
-    def collect(self, rng: np.random.Generator, cases: UnlabeledCases, identifier: str) -> Parcel:
-        """Read the crops and draw everything that is random."""
-
-    def make(self, parcel: Parcel) -> list[Sample]:
-        """Return the samples, on the device where the crops are; nothing is drawn."""
 
 
 def pack(parcels: Sequence[Parcel]) -> dict[str, Any]:

@@ -122,7 +122,7 @@ class PretextTraining(DurableTraining, Trainer):
         self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         training, held_out = self.do_split()
         cases = UnlabeledCases(self.preprocessed_dataset_folder, training)
-        sampler: Any = self.pretext.sampler(self, training=True)
+        sampler = self.pretext.sampler(self, training=True)
         loader: SampleLoader | ParcelLoader
         if self.settings.made_on_device(self.device.type):
             loader = ParcelLoader(cases, self.batch_size, sampler)

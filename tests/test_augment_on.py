@@ -10,13 +10,11 @@ import pytest
 import torch
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from conftest import NnUNetFolders
-from pretexts import given_for
 from training import DATASET, TRAINER, make_trainer, run_until, weights_of, with_settings
 
 from nnunet_volf.dataloading import ParcelLoader, SampleLoader
 from nnunet_volf.errors import SettingsError
 from nnunet_volf.machine import Limit
-from nnunet_volf.pretext.catalogue import METHODS, load_pretext, load_settings
 from nnunet_volf.pretext.mae.settings import MAESettings
 from nnunet_volf.pretext.slem.settings import SLeMSettings
 from nnunet_volf.pretext.voco.settings import VoCoSettings
@@ -33,8 +31,8 @@ from nnunet_volf.training_files import EXIT_REQUEUE
         pytest.param(VolFSettings, {"augment_on": "workers"}, False, False, id="workers asked for"),
         pytest.param(VolFSettings, {"augment_on": "device"}, True, True, id="the device asked for"),
         pytest.param(MAESettings, {}, True, False, id="masked reconstruction"),
-        pytest.param(VoCoSettings, {}, False, False, id="VoCo"),
-        pytest.param(SLeMSettings, {}, False, False, id="SLeM"),
+        pytest.param(VoCoSettings, {}, True, False, id="VoCo"),
+        pytest.param(SLeMSettings, {}, True, False, id="SLeM"),
     ],
 )
 def test_the_device_makes_samples_where_it_can_and_is_a_gpu_or_asked_for(
@@ -44,24 +42,9 @@ def test_the_device_makes_samples_where_it_can_and_is_a_gpu_or_asked_for(
     assert [settings.made_on_device(device) for device in ("cuda", "cpu", "mps")] == [on_cuda, on_cpu, on_cpu]
 
 
-@pytest.mark.parametrize("kind", [VoCoSettings, SLeMSettings])
-def test_methods_whose_samples_only_workers_make_refuse_the_device(kind: Any) -> None:
-    with pytest.raises(SettingsError, match=r"augment_on is 'device'\. Known: auto, workers"):
-        kind.from_mapping({"augment_on": "device"})
-
-
 def test_nnunets_own_augmentation_is_refused_on_the_device() -> None:
     with pytest.raises(SettingsError, match=r"nnU-Net's own augmentation .* on CPUs. Set augment_on=workers, or"):
         VolFSettings.from_mapping({"augment_on": "device", "augmentation": "nnunet"})
-
-
-@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
-def test_samplers_come_in_two_halves_where_the_settings_say_so(method: Any) -> None:
-    settings = load_settings(method).from_mapping({})
-    channels = ("T1", "T2", "FLAIR", "T1c")
-    sampler = load_pretext(method)(settings, given_for((16, 16, 16), channels)).sampler(training=True)
-    halves = hasattr(sampler, "collect") and hasattr(sampler, "make")
-    assert halves == settings.made_on_device("cuda")
 
 
 # ------------------------------------------------------------------------------------ with real nnU-Net
@@ -102,6 +85,7 @@ def test_the_log_says_that_the_device_makes_the_samples(phantoms: NnUNetFolders)
         ("2d", "volf", TRAINER, {"scheme": "boxes"}),
         ("3d_fullres", "volf", TRAINER, {"augmentation": "none"}),
         ("3d_fullres", "volf_mae", "nnUNetTrainerMAE", {}),
+        ("3d_fullres", "volf_voco", "nnUNetTrainerVoCo", {"grid": [1, 2, 2], "crop": [8, 12, 12], "width": 16}),
     ],
 )
 def test_training_on_the_device_takes_nearly_the_same_steps(

@@ -18,9 +18,15 @@ from pretexts import given_for
 
 from nnunet_volf.cases import CaseImage, UnlabeledCases
 from nnunet_volf.dataloading import BatchMaker, ParcelLoader, SampleLoader
-from nnunet_volf.parcels import HALVING_ERROR, Parcel, ParcelSampler, fits_halves, pack, unpack
+from nnunet_volf.parcels import HALVING_ERROR, Parcel, fits_halves, pack, unpack
 from nnunet_volf.pretext.mae.pretext import MaskedReconstruction
 from nnunet_volf.pretext.mae.settings import MAESettings
+from nnunet_volf.pretext.pretext import Sampler
+from nnunet_volf.pretext.slem.pretext import Recombination
+from nnunet_volf.pretext.slem.sampler import RecombinationSampler
+from nnunet_volf.pretext.slem.settings import SLeMSettings
+from nnunet_volf.pretext.voco.pretext import VolumeContrast
+from nnunet_volf.pretext.voco.settings import VoCoSettings
 from nnunet_volf.pretext.volf.pairs import FusionSampler
 from nnunet_volf.pretext.volf.pretext import VolumeFusion
 from nnunet_volf.pretext.volf.settings import VolFSettings
@@ -35,11 +41,19 @@ def fusion(patch: tuple[int, ...] = (12, 16, 16), channels: int = 1, **values: A
     return replace(sampler, finish=DownsampleSegForDSTransform(SCALES[len(patch)]))
 
 
-def masking(**values: Any) -> ParcelSampler:
+def masking(**values: Any) -> Sampler:
     return MaskedReconstruction(MAESettings.from_mapping(values), given_for((12, 16, 16))).sampler(training=True)
 
 
-SAMPLERS: dict[str, tuple[ParcelSampler, int]] = {
+def contrasting(**values: Any) -> Sampler:
+    return VolumeContrast(VoCoSettings.from_mapping(values), given_for()).sampler(training=True)
+
+
+def recombining(**values: Any) -> Sampler:
+    return Recombination(SLeMSettings.from_mapping(values), given_for(channels=("T1", "T2"))).sampler(training=True)
+
+
+SAMPLERS: dict[str, tuple[Sampler, int]] = {
     "volume fusion": (fusion(), 1),
     "boxes, two channels": (fusion(scheme="boxes", channels=2), 2),
     "shuffled, crops reused": (fusion(scheme="shuffle", reuse_crops=True), 1),
@@ -47,15 +61,18 @@ SAMPLERS: dict[str, tuple[ParcelSampler, int]] = {
     "padded crops": (fusion((24, 24, 24), augmentation="none", reuse_crops=True), 1),
     "padded 2d crops, shuffled": (fusion((24, 40), augmentation="none", scheme="shuffle"), 1),
     "masked reconstruction": (masking(), 1),
+    "VoCo": (contrasting(rotate=0.8), 1),
+    "SLeM": (recombining(), 2),
+    "SLeM, block by block": (recombining(head="blocks"), 2),
 }
 any_sampler = pytest.mark.parametrize(("sampler", "channels"), SAMPLERS.values(), ids=SAMPLERS)
 
 
-def cases_of(folder: Path, channels: int = 1, halves: bool = True) -> UnlabeledCases:
-    """Cases of several shapes; of voxels that float16 holds exactly, unless told otherwise."""
+def cases_of(folder: Path, channels: int = 1) -> UnlabeledCases:
+    """Cases of several shapes."""
     for number, shape in enumerate(((14, 30, 22), (20, 18, 28), (18, 24, 24))):
         image = np.random.default_rng(number).normal(size=(channels, *shape))
-        np.save(folder / f"case_{number}.npy", image.astype(np.float16 if halves else np.float32))
+        np.save(folder / f"case_{number}.npy", image.astype(np.float32))
     return UnlabeledCases(folder, [f"case_{number}" for number in range(3)])
 
 
@@ -67,7 +84,7 @@ def targets_of(batch: dict[str, Any]) -> list[torch.Tensor]:
     return batch["target"] if isinstance(batch["target"], list) else [batch["target"]]
 
 
-def both_ways(cases: UnlabeledCases, sampler: ParcelSampler, size: int, device: torch.device = CPU) -> list[Any]:
+def both_ways(cases: UnlabeledCases, sampler: Sampler, size: int, device: torch.device = CPU) -> list[Any]:
     """The batch that workers make, and the one that is made on a device, from the same seed."""
     seed_globally(11)
     by_workers = next(SampleLoader(cases, size, sampler))
@@ -80,9 +97,10 @@ def both_ways(cases: UnlabeledCases, sampler: ParcelSampler, size: int, device: 
 
 @any_sampler
 @pytest.mark.parametrize("size", [1, 3])
-def test_a_batch_is_the_same_wherever_it_is_made(
-    tmp_path: Path, sampler: ParcelSampler, channels: int, size: int
+def test_a_batch_of_voxels_that_were_not_rounded_is_the_same_wherever_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: Sampler, channels: int, size: int
 ) -> None:
+    monkeypatch.setattr("nnunet_volf.parcels.fits_halves", lambda _crop: False)
     by_workers, on_device = both_ways(cases_of(tmp_path, channels), sampler, size)
     assert on_device["keys"] == by_workers["keys"]
     assert torch.equal(on_device["data"], by_workers["data"])
@@ -93,14 +111,14 @@ def test_a_batch_is_the_same_wherever_it_is_made(
 
 
 @any_sampler
-def test_voxels_that_float16_rounds_change_a_batch_by_as_little(
-    tmp_path: Path, sampler: ParcelSampler, channels: int
-) -> None:
-    """Rounding moves a voxel by 2^-11 of its value at most; contrast and gamma steepen that a few times."""
-    by_workers, on_device = both_ways(cases_of(tmp_path, channels, halves=False), sampler, 4)
-    assert not torch.equal(on_device["data"], by_workers["data"])
-    torch.testing.assert_close(on_device["data"], by_workers["data"], rtol=0, atol=0.02)
-    assert torch.equal(targets_of(on_device)[-1] > 3, targets_of(by_workers)[-1] > 3)
+def test_rounding_voxels_changes_a_batch_by_as_little(tmp_path: Path, sampler: Sampler, channels: int) -> None:
+    """Voxels spread by 1. Rounding moves one by 2^-11 of its value at most, and the contrast map steepens that."""
+    by_workers, on_device = both_ways(cases_of(tmp_path, channels), sampler, 4)
+    error = on_device["data"] - by_workers["data"]
+    assert 0 < float(error.square().mean().sqrt()) < 1e-3
+    assert float(error.abs().max()) < 0.1
+    for made, expected in zip(targets_of(on_device), targets_of(by_workers), strict=True):
+        torch.testing.assert_close(made, expected, rtol=0, atol=0.02)
 
 
 def test_both_loaders_leave_the_global_state_alike(tmp_path: Path) -> None:
@@ -115,7 +133,7 @@ def test_both_loaders_leave_the_global_state_alike(tmp_path: Path) -> None:
 
 @any_sampler
 def test_making_a_sample_draws_nothing_and_leaves_the_parcel_as_it_was(
-    tmp_path: Path, sampler: ParcelSampler, channels: int
+    tmp_path: Path, sampler: Sampler, channels: int
 ) -> None:
     parcel = sampler.collect(np.random.default_rng(0), cases_of(tmp_path, channels), "case_1")
     before = [crop.clone() for crop in parcel.crops]
@@ -137,16 +155,22 @@ def test_making_a_sample_draws_nothing_and_leaves_the_parcel_as_it_was(
 @pytest.mark.parametrize(
     "sampler",
     [
+        pytest.param(fusion(intensity=False), id="volume fusion"),
+        pytest.param(fusion(intensity=False, scheme="boxes", reuse_crops=True), id="boxes"),
+        pytest.param(fusion((24, 24, 24), augmentation="none", scheme="shuffle"), id="shuffled, padded"),
+        pytest.param(fusion((24, 40), intensity=False, scheme="shuffle"), id="2d"),
         pytest.param(masking(intensity=False), id="masked reconstruction"),
+        pytest.param(contrasting(intensity=False, rotate=1.0), id="VoCo"),
+        pytest.param(recombining(intensity=False), id="SLeM"),
     ],
 )
-def test_nothing_is_left_on_the_cpu_when_the_crops_are_elsewhere(sampler: ParcelSampler) -> None:
+def test_nothing_is_left_on_the_cpu_when_the_crops_are_elsewhere(sampler: Sampler) -> None:
     """torch keeps shapes and devices alone, so that no GPU is needed, and refuses to mix devices.
 
     Contrast maps are left out: they look at voxels, and there are none.
     """
     fakes = pytest.importorskip("torch._subclasses.fake_tensor")
-    cases: Any = Volumes()
+    cases: Any = Volumes(channels=2 if isinstance(sampler, RecombinationSampler) else 1)
     parcel = sampler.collect(np.random.default_rng(0), cases, "a")
     with fakes.FakeTensorMode():
         crops = tuple(torch.empty(crop.shape, device="cuda") for crop in parcel.crops)
@@ -159,14 +183,20 @@ class Volumes:
 
     identifiers = ("a", "b")
 
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+
     def open(self, identifier: str) -> CaseImage:
-        voxels = np.random.default_rng(ord(identifier)).normal(size=(1, 20, 30, 28)).astype(np.float32)
+        voxels = np.random.default_rng(ord(identifier)).normal(size=(self.channels, 20, 30, 28)).astype(np.float32)
         return CaseImage(identifier, Path(identifier), voxels)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @any_sampler
-def test_a_gpu_makes_the_batch_that_a_worker_makes(tmp_path: Path, sampler: ParcelSampler, channels: int) -> None:
+def test_a_gpu_makes_the_batch_that_a_worker_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: Sampler, channels: int
+) -> None:
+    monkeypatch.setattr("nnunet_volf.parcels.fits_halves", lambda _crop: False)
     by_workers, on_device = both_ways(cases_of(tmp_path, channels), sampler, 3, torch.device("cuda"))
     assert on_device["data"].device.type == "cuda"
     torch.testing.assert_close(on_device["data"].cpu(), by_workers["data"], rtol=0, atol=1e-4)

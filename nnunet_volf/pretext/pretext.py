@@ -16,6 +16,7 @@ import numpy as np
 from torch import nn
 
 from nnunet_volf.cases import UnlabeledCases
+from nnunet_volf.parcels import Parcel
 from nnunet_volf.pretext.catalogue import Method
 from nnunet_volf.pretext.given import Given
 
@@ -24,11 +25,24 @@ Sample = dict[str, Any]
 Measures = Mapping[str, Any]
 
 
-class Sampler(Protocol):
-    """Makes samples; all that a loader worker needs, and picklable."""
+class Sampler(ABC):
+    """Makes samples, in two halves; all that a loader worker needs, and picklable.
+
+    What workers collect is made into samples by them, or by the device of the training where that is faster. So
+    nothing may be drawn in `make`, and nothing may leave the device.
+    """
 
     def draw(self, rng: np.random.Generator, cases: UnlabeledCases, identifier: str) -> list[Sample]:
-        """Return one sample made from a case, or several that share work."""
+        """Return one sample of a case, or several that share work."""
+        return self.make(self.collect(rng, cases, identifier))
+
+    @abstractmethod
+    def collect(self, rng: np.random.Generator, cases: UnlabeledCases, identifier: str) -> Parcel:
+        """Read the crops that these samples take, and draw all that is random."""
+
+    @abstractmethod
+    def make(self, parcel: Parcel) -> list[Sample]:
+        """Return the samples, on the device where the crops are."""
 
 
 class Scores(Protocol):

@@ -17,9 +17,8 @@ from nnunet_volf.setting_rules import Rules, Settings
 
 CROPS = ("tissue", "anywhere")
 
-# Where samples are made of what was read and drawn. A method whose sampler comes in two halves adds "device".
-MADE_BY_WORKERS = ("auto", "workers")
-MADE_ANYWHERE = (*MADE_BY_WORKERS, "device")
+# Where samples are made of what workers have read and drawn.
+PLACES = ("auto", "workers", "device")
 
 Range = tuple[float, float]
 Kind = TypeVar("Kind", bound="PretrainingSettings")
@@ -28,7 +27,7 @@ SHARED_RULES = Rules(
     presets={"default": {}},
     choices={
         "crops": CROPS,
-        "augment_on": MADE_BY_WORKERS,
+        "augment_on": PLACES,
         "optimizer": OPTIMIZERS,
         "cpu_precision": CPU_PRECISIONS,
     },
@@ -100,8 +99,7 @@ class PretrainingSettings(Settings):
 
     def made_on_device(self, device_type: str) -> bool:
         """Return whether a training on such a device makes the samples there, of what workers have read and drawn."""
-        able = "device" in self.rules.choices["augment_on"]
-        return able and (self.augment_on == "device" or (self.augment_on == "auto" and device_type == "cuda"))
+        return self.augment_on == "device" or (self.augment_on == "auto" and device_type == "cuda")
 
     @property
     def peak_learning_rate(self) -> float:

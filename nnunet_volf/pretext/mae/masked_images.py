@@ -17,6 +17,7 @@ from nnunet_volf.crops import draw_crop
 from nnunet_volf.parcels import Parcel
 from nnunet_volf.pretext.mae.masking import Masking, check_masking, draw_masking, paint_mask
 from nnunet_volf.pretext.mae.settings import MAESettings
+from nnunet_volf.pretext.pretext import Sample, Sampler
 from nnunet_volf.randomness import fresh_rng
 
 
@@ -51,16 +52,12 @@ class DrawnCrop:
 
 
 @dataclass(frozen=True)
-class MaskedSampler:
+class MaskedSampler(Sampler):
     """Cut a crop, show it as drawn, hide blocks of it."""
 
     patch: tuple[int, ...]
     settings: MAESettings
     mask: MaskBlocksTransform
-
-    def draw(self, rng: np.random.Generator, cases: UnlabeledCases, identifier: str) -> list[dict[str, Any]]:
-        """Return one sample of a case."""
-        return self.make(self.collect(rng, cases, identifier))
 
     def collect(self, rng: np.random.Generator, cases: UnlabeledCases, identifier: str) -> Parcel:
         """Read a crop, and draw how it is shown and what of it is hidden."""
@@ -68,8 +65,8 @@ class MaskedSampler:
         look = draw_look(rng, len(crop), len(self.patch), self.settings)
         return Parcel((crop,), DrawnCrop(identifier, look, self.mask.get_parameters(rng=rng)))
 
-    def make(self, parcel: Parcel) -> list[dict[str, Any]]:
-        """Return the sample of a crop that was read and drawn."""
+    def make(self, parcel: Parcel) -> list[Sample]:
+        """Return one sample."""
         drawn: DrawnCrop = parcel.drawn
         sample = self.mask.apply({"image": augment(parcel.crops[0], self.patch, drawn.look)}, **drawn.masked)
         return [{"image": sample["image"], "target": sample["segmentation"], "keys": (drawn.key,)}]

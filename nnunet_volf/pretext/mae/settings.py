@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nnunet_volf.errors import SettingsError
-from nnunet_volf.pretext.settings import MADE_ANYWHERE, SHARED_RULES, PretrainingSettings
+from nnunet_volf.pretext.settings import SHARED_RULES, PretrainingSettings
 from nnunet_volf.setting_rules import Rules, is_count
 
 RULES = SHARED_RULES.extended(
-    choices={"augment_on": MADE_ANYWHERE},
     whole_numbers={"block_minimum": (1, None)},
     numbers={"masked": (0.05, 0.95), "block_fraction": (1e-3, 0.5)},
 )

@@ -58,9 +58,7 @@ def equalise(image: Tensor, empty: Tensor, shade: Shade) -> Tensor:
     mean = blank(image, empty).sum(axes, keepdim=True) / voxels
     centred = blank(image - mean, empty)
     spread = torch.linalg.vector_norm(centred, dim=axes, keepdim=True) / voxels.sqrt()
-    contrast, brightness = (
-        torch.tensor(values, dtype=image.dtype).view_as(mean) for values in (shade.contrast, shade.brightness)
-    )
+    contrast, brightness = (image.new_tensor(values).view_as(mean) for values in (shade.contrast, shade.brightness))
     common = spread.mean()
     gain = torch.where(spread > 0, contrast * common / spread.clamp(min=torch.finfo(spread.dtype).tiny), 1.0)
     return centred.mul_(gain).add_(mean.mean() + brightness * common)

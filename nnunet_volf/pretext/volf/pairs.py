@@ -15,6 +15,7 @@ from nnunet_volf.augment import Window, draw_apart, draw_start, draw_window
 from nnunet_volf.cases import CaseImage, UnlabeledCases
 from nnunet_volf.crops import centre, deep, flat, read_with_contrast
 from nnunet_volf.parcels import Parcel
+from nnunet_volf.pretext.pretext import Sample, Sampler
 from nnunet_volf.pretext.volf.settings import VolFSettings
 
 
@@ -29,7 +30,7 @@ class DrawnPair:
 
 
 @dataclass(frozen=True)
-class FusionSampler:
+class FusionSampler(Sampler):
     """What is done to a pair of crops: all a loader worker needs, and all of it picklable."""
 
     patch: tuple[int, ...]
@@ -38,10 +39,6 @@ class FusionSampler:
     fuse: BasicTransform
     finish: BasicTransform | None = None  # targets for deep supervision
     padded_crop: tuple[int, ...] | None = None  # crops of this size, padded as nnU-Net pads them; None: never padded
-
-    def draw(self, rng: np.random.Generator, cases: UnlabeledCases, identifier: str) -> list[dict[str, Any]]:
-        """Return a fusion on a case; with `reuse_crops` also the one with the roles of its crops exchanged."""
-        return self.make(self.collect(rng, cases, identifier))
 
     def collect(self, rng: np.random.Generator, cases: UnlabeledCases, identifier: str) -> Parcel:
         """Read two crops, and draw how they are shown and fused."""
@@ -56,8 +53,8 @@ class FusionSampler:
         inside = () if self.padded_crop is None else places
         return Parcel((first, second), DrawnPair((identifier, partner), inside, shown, tuple(fused)), len(fused))
 
-    def make(self, parcel: Parcel) -> list[dict[str, Any]]:
-        """Return the samples of a pair of crops that was read and drawn."""
+    def make(self, parcel: Parcel) -> list[Sample]:
+        """Return a fusion of the pair; with `reuse_crops` also the one with the roles of its crops exchanged."""
         pair = self.augmented(parcel)
         roles = (pair, exchange(pair))
         return [self._fused(roles[number], drawn) for number, drawn in enumerate(parcel.drawn.fused)]
@@ -72,7 +69,7 @@ class FusionSampler:
         shown: dict[str, Any] = self.augment.apply(pair, **drawn.shown)
         return shown
 
-    def _fused(self, pair: dict[str, Any], drawn: dict[str, Any]) -> dict[str, Any]:
+    def _fused(self, pair: dict[str, Any], drawn: dict[str, Any]) -> Sample:
         """Return ``image``, ``target`` and ``keys`` of a fused pair, and the two ``sources`` that were fused."""
         sample = self.fuse.apply(pair, **drawn)
         if self.finish is not None:

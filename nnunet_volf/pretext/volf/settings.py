@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nnunet_volf.errors import SettingsError
-from nnunet_volf.pretext.settings import MADE_ANYWHERE, SHARED_RULES, PretrainingSettings, Range
+from nnunet_volf.pretext.settings import SHARED_RULES, PretrainingSettings, Range
 from nnunet_volf.setting_rules import Rules, check_range
 
 PLANS_KEY = "volf"
@@ -49,7 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 RULES = SHARED_RULES.extended(
     presets=PRESETS,
-    choices={"scheme": SCHEMES, "partner": PARTNERS, "augmentation": AUGMENTATIONS, "augment_on": MADE_ANYWHERE},
+    choices={"scheme": SCHEMES, "partner": PARTNERS, "augmentation": AUGMENTATIONS},
     switches=("full_cover", "reuse_crops"),
     whole_numbers={"coefficients": (2, 16), "size_minimum": (1, None)},
     numbers={"foreground_ratio": (0.05, 0.95), "same_share": (0.0, 1.0), "minimum_distance": (0.0, 4.0)},
