@@ -52,6 +52,10 @@ class CaseImage:
 
     def read(self, window: Window) -> Tensor:
         """Return the crop (c, *window) as float32; what lies outside the volume is padded with 0, as nnU-Net does."""
+        return self.read_showing(window)[0]
+
+    def read_showing(self, window: Window) -> tuple[Tensor, bool]:
+        """Return the crop as `read` does, and whether it shows anything but one intensity."""
         box = [[a, a + n] for a, n in zip(window.start, window.size, strict=True)]
         try:
             crop = np.asarray(crop_and_pad_nd(self.array, box, 0), dtype=np.float32)
@@ -61,12 +65,13 @@ class CaseImage:
                 f"({type(error).__name__}: {error}). The file is damaged; delete it and preprocess the case again."
             ) from error
         tensor = torch.from_numpy(crop if crop.flags.writeable else crop.copy())
-        if not torch.isfinite(tensor.sum()):
+        low, high = tensor.aminmax()  # one pass tells both whether all is finite and whether anything shows
+        if not torch.isfinite(low) or not torch.isfinite(high):
             raise DataError(
                 f"Case {self.identifier}: {self.path} holds NaN or infinite voxels within {box}. Repair or remove the "
                 "case and preprocess again: one such voxel makes the loss of a whole batch NaN."
             )
-        return tensor
+        return tensor, bool(high > low)
 
 
 class UnlabeledCases:

@@ -31,8 +31,8 @@ def read_with_contrast(case: CaseImage, draw: Callable[[], Window]) -> tuple[Ten
     """Read a window with contrast, or the last of a few without."""
     for _ in range(REDRAWS):
         window = draw()
-        crop = case.read(window)
-        if crop.amax() > crop.amin():
+        crop, shows = case.read_showing(window)
+        if shows:
             break
     return crop, window
 

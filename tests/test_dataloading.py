@@ -560,9 +560,9 @@ def test_two_crops_of_one_volume_are_apart_whatever_the_augmentation(
     from nnunet_volf.pretext.volf.pretext import VolumeFusion
 
     windows = []
-    read = cases_module.CaseImage.read
+    read = cases_module.CaseImage.read_showing
     monkeypatch.setattr(
-        cases_module.CaseImage, "read", lambda self, window: (windows.append(window), read(self, window))[1]
+        cases_module.CaseImage, "read_showing", lambda self, window: (windows.append(window), read(self, window))[1]
     )
     np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(1, 60, 60, 60)).astype(np.float32))
     settings = VolFSettings.from_mapping(
