@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from batchgenerators.dataloading.data_loader import DataLoader
 from threadpoolctl import threadpool_limits
@@ -31,12 +30,19 @@ class SampleLoader(DataLoader):
 
     def generate_train_batch(self) -> dict[str, Any]:
         """Draw a batch; samples that share work stand beside each other."""
-        samples: list[Sample] = []
         with _one_thread(), torch.no_grad():
-            while len(samples) < self.batch_size:
-                rng = fresh_rng()
-                samples += self.sampler.draw(rng, self.cases, draw_case(rng, self.indices))
+            samples = [sample for parcel in self.collect() for sample in self.sampler.make(parcel)]
             return collate(samples[: self.batch_size])
+
+    def collect(self) -> Iterator[Parcel]:
+        """Draw and read what a batch takes, one after the other."""
+        samples = 0
+        while samples < self.batch_size:
+            rng = fresh_rng()
+            identifier = self.indices[int(rng.integers(len(self.indices)))]
+            parcel = self.sampler.collect(rng, self.cases, identifier)
+            samples += parcel.samples
+            yield parcel
 
     def fixed_sample(self, seed: int, index: int) -> Sample:
         """Return sample `index` of the series named by `seed`: always the same, for the same cases and settings.
@@ -47,23 +53,13 @@ class SampleLoader(DataLoader):
             return self.sampler.draw(sample_rng(seed, index), self.cases, self.indices[index % len(self.indices)])[0]
 
 
-class ParcelLoader(DataLoader):
-    """Batches of what samples are made of, packed; a `BatchMaker` makes the batch."""
-
-    def __init__(self, cases: UnlabeledCases, batch_size: int, sampler: Sampler) -> None:
-        super().__init__(cases, batch_size, 1, None, True, False, True, None)
-        self.indices = cases.identifiers
-        self.cases = cases
-        self.sampler = sampler
+class ParcelLoader(SampleLoader):
+    """Batches of what samples are made of, packed; a `BatchMaker` makes the batch, of the same samples."""
 
     def generate_train_batch(self) -> dict[str, Any]:
-        """Draw and read what a batch takes, exactly as a `SampleLoader` with the same seed draws it."""
-        parcels: list[Parcel] = []
+        """Draw and read what a batch takes."""
         with _one_thread(), torch.no_grad():
-            while sum(parcel.samples for parcel in parcels) < self.batch_size:
-                rng = fresh_rng()
-                parcels.append(self.sampler.collect(rng, self.cases, draw_case(rng, self.indices)))
-            return pack(parcels)
+            return pack(list(self.collect()))
 
 
 @dataclass(frozen=True)
@@ -79,11 +75,6 @@ class BatchMaker:
         """Return the batch that nnU-Net's trainer takes."""
         samples = [sample for parcel in unpack(packed, self.device) for sample in self.sampler.make(parcel)]
         return collate(samples[: self.batch_size])
-
-
-def draw_case(rng: np.random.Generator, identifiers: Sequence[str]) -> str:
-    """Draw a case, each as likely as any other."""
-    return identifiers[int(rng.integers(len(identifiers)))]
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:

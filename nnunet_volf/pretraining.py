@@ -123,12 +123,10 @@ class PretextTraining(DurableTraining, Trainer):
         training, held_out = self.do_split()
         cases = UnlabeledCases(self.preprocessed_dataset_folder, training)
         sampler = self.pretext.sampler(self, training=True)
-        loader: SampleLoader | ParcelLoader
+        loader = SampleLoader(cases, self.batch_size, sampler)
         if self.settings.made_on_device(self.device.type):
             loader = ParcelLoader(cases, self.batch_size, sampler)
             self.make_batch = BatchMaker(sampler, self.batch_size, self.device)
-        else:
-            loader = SampleLoader(cases, self.batch_size, sampler)
         self._make_validation(training, held_out)
         self.split = (training, held_out)
         workers = get_allowed_n_proc_DA()

@@ -152,5 +152,5 @@ def test_advice_is_what_is_not_in_use_yet(
     trainer.device = torch.device(device)
     trainer.dataloader_train, _ = trainer.get_dataloaders()
     kind = ParcelLoader if trainer.make_batch is not None else SampleLoader
-    assert isinstance(trainer.dataloader_train.data_loader, kind)
+    assert type(trainer.dataloader_train.data_loader) is kind
     assert trainer.ways_to_wait_less() == expected
