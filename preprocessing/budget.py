@@ -11,13 +11,16 @@ import numpy as np
 from nnunet_volf.machine import available_memory
 
 # Bytes a voxel before and after resampling, above what a worker has anyway. Measured as peak resident memory with
-# 200^3 voxels, doubled and halved in size, int16 and float32, and rounded up: splines 36 and 9 (nnU-Net's work in
-# float64), with a mask 8 more; torch 8 and 4; without resampling 8 to 12. Writing adds a copy of the result.
-_SPLINES = (40, 14)
-_LIGHT = (14, 10)
-_MASK = 8
+# 200^3 voxels, doubled and halved in size, int16 and float32, and rounded up: our splines 10 and 10, nnU-Net's 36
+# and 9, torch 8 and 4, without resampling 8 to 12. A mask, which is nnU-Net's work, takes 11 and 17 more.
+_SPLINES = (12, 12)
+_TORCH_OR_NONE = (14, 10)
+_OTHERS = (40, 14)
+_MASK = (12, 18)
 # A worker shares the loaded libraries with its siblings only where it is forked; this covers what it changes in them.
 _WORKER_BYTES = 250 * 1024**2
+
+_NNUNETS = "resample_data_or_seg_to_shape"
 
 SHARE_OF_MEMORY = 0.8  # the rest is for the page cache, and for what the estimate misses
 
@@ -30,9 +33,13 @@ def target_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequenc
 
 def memory_needed(shape: Sequence[int], target: Sequence[int], channels: int, configuration: Mapping[str, Any]) -> int:
     """Return the bytes that a worker needs for a case of this shape."""
-    light = tuple(shape) == tuple(target) or "torch" in configuration["resampling_fn_data"]
-    before, after = _LIGHT if light else _SPLINES
-    before += _MASK if any(configuration["use_mask_for_norm"]) else 0
+    resampling = configuration["resampling_fn_data"]
+    if tuple(shape) == tuple(target) or "torch" in resampling:
+        before, after = _TORCH_OR_NONE
+    else:
+        before, after = _SPLINES if resampling == _NNUNETS else _OTHERS
+    if any(configuration["use_mask_for_norm"]):
+        before, after = before + _MASK[0], after + _MASK[1]
     return _WORKER_BYTES + channels * (before * math.prod(shape) + after * math.prod(target))
 
 

@@ -102,13 +102,13 @@ def _together(image: NDArray[np.float32], out: NDArray[np.float32], order: int) 
 
 def _separately(image: NDArray[np.float32], out: NDArray[np.float32], order: int, order_z: int) -> None:
     """Resample each plane of the first axis, clip it to its own values, and then resample that axis."""
-    planes = np.empty((len(image), *out.shape[1:]))
+    if order_z == 0 and len(out) < len(image):  # planes that nothing is made of are left out at once
+        image = image[_positions(np.arange(len(image)), len(out), 0)]
+    planes = out if len(image) == len(out) else np.empty((len(image), *out.shape[1:]))
     _planes(image, order, planes)
     low, high = (limit(image, axis=(1, 2), keepdims=True) for limit in (np.min, np.max))
     np.clip(planes, low, high, out=planes)
-    if len(image) == len(out):
-        out[...] = planes
-    else:
+    if planes is not out:
         _across(planes, _position_matrix(len(image), len(out), order_z), out)
 
 
@@ -149,12 +149,13 @@ def _spline_matrix(before: int, after: int, order: int) -> tuple[_Block, ...]:
 @lru_cache(maxsize=32)
 def _position_matrix(before: int, after: int, order: int) -> tuple[_Block, ...]:
     """Return the matrix of nnU-Net's own resampling of the axis that it treats separately."""
-    positions = before / after * (np.arange(after) + 0.5) - 0.5
-    return _in_blocks(
-        ndimage.map_coordinates(
-            np.eye(before), np.meshgrid(positions, np.arange(before), indexing="ij"), order=order, mode="nearest"
-        )
-    )
+    return _in_blocks(_positions(np.eye(before), after, order))
+
+
+def _positions(values: NDArray[Any], after: int, order: int) -> NDArray[Any]:
+    """Resample the first axis as nnU-Net does the one that it treats separately."""
+    places = [len(values) / after * (np.arange(after) + 0.5) - 0.5, *(np.arange(n) for n in values.shape[1:])]
+    return np.asarray(ndimage.map_coordinates(values, np.meshgrid(*places, indexing="ij"), order=order, mode="nearest"))
 
 
 def _in_blocks(matrix: NDArray[np.float64]) -> tuple[_Block, ...]:

@@ -377,16 +377,18 @@ def test_a_fifth_of_the_free_memory_is_left_to_others(monkeypatch: pytest.Monkey
     assert budget.memory_to_use() is None
 
 
-def test_resampling_with_splines_and_masks_need_more_memory() -> None:
-    torch, splines, masked = (
+def test_masks_and_resampling_of_others_need_more_memory() -> None:
+    whole, small, masked, others = (
         budget.memory_needed((100, 100, 100), target, 1, make_plans(**changes)["configurations"]["x"])
         for target, changes in (
-            ((100, 100, 100), {}),
             ((120, 100, 100), {}),
+            ((100, 100, 100), {}),
             ((120, 100, 100), {"use_mask_for_norm": [True]}),
+            ((120, 100, 100), {"resampling_fn_data": "resample_of_a_user"}),
         )
     )
-    assert torch < splines < masked
+    assert small < whole < masked
+    assert whole < others
 
 
 _AGAIN = """

@@ -85,6 +85,13 @@ def test_channels_are_resampled_and_clipped_each_by_itself(spacing: Any) -> None
     assert_nnunets(data, (17, 11, 13), spacing, ISOTROPIC, force_separate_z=None)
 
 
+@pytest.mark.parametrize("after", [3, 7, 8, 9, 30])
+@pytest.mark.parametrize("order_z", [0, 1, 2, 3])
+def test_the_axis_that_is_treated_separately_may_get_shorter_and_longer(after: int, order_z: int) -> None:
+    options = {"order": 3, "order_z": order_z, "force_separate_z": None}
+    assert_nnunets(volume((1, 8, 12, 12)), (after, 17, 13), ANISOTROPIC[0], ISOTROPIC, **options)
+
+
 @pytest.mark.parametrize("spacing", [ISOTROPIC, *ANISOTROPIC])
 def test_any_order_in_memory_is_resampled_alike(spacing: Any) -> None:
     data = volume((1, 12, 30, 24)).transpose(0, 3, 1, 2)[:, 2:, 1:, 3:-1]
