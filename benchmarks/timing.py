@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 import statistics
 from collections.abc import Callable, Mapping
@@ -15,11 +16,15 @@ import torch
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of one call, and the ratio to the yardstick taken round by round; medians."""
+    """Seconds of one call, and the ratio to the yardstick taken round by round; medians.
+
+    The mean is for candidates whose calls differ by chance: it is what many calls take.
+    """
 
     name: str
     seconds: float
     ratio: float
+    mean: float = math.nan
 
 
 def side_by_side(candidates: Mapping[str, Callable[[], object]], yardstick: str, rounds: int) -> list[Timed]:
@@ -36,19 +41,25 @@ def side_by_side(candidates: Mapping[str, Callable[[], object]], yardstick: str,
             name,
             statistics.median(taken),
             statistics.median(t / y for t, y in zip(taken, times[yardstick], strict=True)),
+            statistics.mean(taken),
         )
         for name, taken in times.items()
     ]
 
 
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of the options that the benchmarks share."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--patch", type=int, nargs=3, default=(128, 128, 128))
+    options.add_argument("--channels", type=int, default=1)
+    options.add_argument("--rounds", type=int, default=15)
+    return options
+
+
 def arguments(description: str | None) -> argparse.Namespace:
     """Read the options that the benchmarks share, and restrict torch to one thread."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patch", type=int, nargs=3, default=(128, 128, 128))
-    parser.add_argument("--channels", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=15)
     torch.set_num_threads(1)
-    return parser.parse_args()
+    return parser(description).parse_args()
 
 
 def conditions() -> str:
