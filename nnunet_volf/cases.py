@@ -58,7 +58,7 @@ class CaseImage:
         """Return the crop as `read` does, and whether it shows anything but one intensity."""
         box = [[a, a + n] for a, n in zip(window.start, window.size, strict=True)]
         try:
-            crop = np.asarray(crop_and_pad_nd(self.array, box, 0), dtype=np.float32)
+            crop = np.ascontiguousarray(crop_and_pad_nd(self.array, box, 0), dtype=np.float32)
         except Exception as error:
             raise DataError(
                 f"Case {self.identifier}: reading voxels {box} of {self.path} failed "

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnunet_volf.pretext.volf import fusion
 from nnunet_volf.pretext.volf.fusion import (
     Boxes,
     Grid,
@@ -179,6 +180,31 @@ def test_fusing_leaves_its_inputs_as_they_are(scheme: str) -> None:
     volume_fusion(background, foreground, draw_layout(np.random.default_rng(5), (8, 12, 16), make(scheme=scheme)), 4)
     assert torch.equal(background, before[0])
     assert torch.equal(foreground, before[1])
+
+
+@quick
+@given(PATCHES, COEFFICIENTS, st.integers(1, 300), SEEDS)
+def test_volumes_are_mixed_in_slabs_as_the_formula_says(patch: tuple[int, ...], k: int, voxels: int, seed: int) -> None:
+    background, foreground = pair(seed, patch, channels=2)
+    labels = torch.from_numpy(np.random.default_rng(seed).integers(0, k, patch, dtype=np.uint8, endpoint=True))
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(fusion, "SLAB_VOXELS", voxels)
+        fused = fuse(background, foreground, labels, k)
+    expected = reference.fuse(background.numpy(), foreground.numpy(), labels.numpy(), k)
+    np.testing.assert_allclose(fused.numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("scheme", ["grid", "boxes", "shuffle"])
+def test_a_gpu_fuses_as_a_cpu_does(scheme: str) -> None:
+    patch = (16, 24, 32)
+    layout = draw_layout(np.random.default_rng(6), patch, make(scheme=scheme))
+    background, foreground = pair(6, patch, channels=2)
+    image, labels = volume_fusion(background, foreground, layout, 4)
+    image_there, labels_there = volume_fusion(background.cuda(), foreground.cuda(), layout, 4)
+    assert image_there.is_cuda
+    assert torch.equal(labels_there.cpu(), labels)
+    torch.testing.assert_close(image_there.cpu(), image, rtol=0, atol=1e-6)
 
 
 # --------------------------------------------------------------------------------------------- drawing
