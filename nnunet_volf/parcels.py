@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Crops travel as float16 where that costs none of their channels more than this share of its range. A worker packs a
-# batch of two pairs of 128^3 so in 0.5 of the time, and it takes half of the shared memory (docs/benchmarks.md).
+# Crops travel as float16 where that costs none of their channels more than this share of its range. A worker then needs
+# three quarters of the time that it needs with float32, and half of the shared memory (docs/benchmarks.md).
 HALVING_ERROR = 2.0**-10
 
 _LARGEST_HALF = 65504.0

@@ -183,10 +183,24 @@ def test_the_figure_is_drawn_from_a_pretraining(phantoms: NnUNetFolders, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["fusion.py", "loader.py"])
+@pytest.mark.parametrize("script", ["fusion.py", "loader.py", "handing_over.py"])
 def test_the_benchmarks_run(script: str) -> None:
     arguments = ["--patch", "32", "32", "32", "--rounds", "1"]
     command = [sys.executable, str(REPOSITORY / "benchmarks" / script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("|") > 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "options"), [("training_step.py", []), ("pretext_steps.py", ["--pretexts", "volf", "mae"])]
+)
+def test_the_benchmarks_of_training_run(phantoms: NnUNetFolders, script: str, options: list[str]) -> None:
+    plans = with_settings("Timed")
+    command = [sys.executable, "-W", "ignore", str(REPOSITORY / "benchmarks" / script), "Dataset901_Phantom"]
+    done = subprocess.run(
+        [*command, "-p", plans, "--rounds", "1", *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("|") > 10
