@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from .assembly import SAME_SPACING
 from .orientation import nearest_axes, reoriented
 from .refusals import Refused
-from .resampling import resampler_of
+from .resampling import mask_resampler_of, resampler_of
 from .stages import NORMALISE, READ, RESAMPLE, WHOLE, Stopwatch
 from .volumes import Volume, read_volume
 
@@ -132,7 +132,7 @@ def _preprocessed(
     with watch.during(RESAMPLE):
         data = resampler_of(config.resampling_fn_data)(data, shape, before, target)
         if masked:
-            mask = resampler_of(config.resampling_fn_seg)(mask, shape, before, target).astype(np.int8)
+            mask = mask_resampler_of(config.resampling_fn_seg)(mask, shape, before, target).astype(np.int8)
     return data, mask
 
 

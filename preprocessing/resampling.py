@@ -35,6 +35,8 @@ _NEGLIGIBLE = 2.0**-60
 _BLOCK = 64
 _CHUNK = 2**17  # values that are worked on at a time: 1 MB, which stays in the cache
 
+_TIE = 1e-6  # shares of inside and outside that differ by less are equal but for rounding
+
 # Consecutive rows of a matrix, the columns in which they have weights, and these.
 _Block = tuple[slice, slice, NDArray[np.float64]]
 
@@ -44,11 +46,32 @@ def resampler_of(configured: Any) -> Resampler:
 
     Splines of nnU-Net with arguments that are known here become `resample_splines`; anything else is called as it is.
     """
-    if isinstance(configured, partial) and configured.func is resample_data_or_seg_to_shape and not configured.args:
-        given = configured.keywords
-        orders = (given.get("order", 3), given.get("order_z", 0))
-        if given.keys() <= _KNOWN and not given.get("is_seg") and all(order in _ORDERS for order in orders):
-            return partial(resample_splines, **{name: value for name, value in given.items() if name != "is_seg"})
+    given = _given_to_splines(configured)
+    if given is not None and not given.pop("is_seg", False):
+        return partial(resample_splines, **given)
+    return _one_thread(configured)
+
+
+def mask_resampler_of(configured: Any) -> Resampler:
+    """Return the same for a plan's resampling of labels, here of a mask: 0 inside and -1 outside.
+
+    Only nnU-Net's own choice for labels, linear interpolation, becomes `resample_mask`.
+    """
+    given = _given_to_splines(configured) or {}
+    linear = [given.pop(name, None) for name in ("is_seg", "order", "order_z")] == [True, 1, 0]
+    return partial(resample_mask, **given) if linear else _one_thread(configured)
+
+
+def _given_to_splines(configured: Any) -> dict[str, Any] | None:
+    """Return what a plan gives to nnU-Net's splines; None where it has another function, or unknown arguments."""
+    if not isinstance(configured, partial) or configured.func is not resample_data_or_seg_to_shape or configured.args:
+        return None
+    given = dict(configured.keywords)
+    orders = (given.get("order", 3), given.get("order_z", 0))
+    return given if given.keys() <= _KNOWN and all(order in _ORDERS for order in orders) else None
+
+
+def _one_thread(configured: Any) -> Resampler:
     if "num_threads" in inspect.signature(configured).parameters:
         configured = partial(configured, num_threads=1)  # the torch variant's 4 threads are for one process, not many
     return cast(Resampler, configured)
@@ -80,6 +103,28 @@ def resample_splines(
         else:
             _together(image, out, order)
     return resampled
+
+
+def resample_mask(
+    mask: NDArray[np.int8],
+    shape: Sequence[int],
+    before: Sequence[float],
+    target: Sequence[float],
+    **separately: Any,
+) -> NDArray[np.int8]:
+    """Return what nnU-Net makes of a mask (1, x, y, z): of inside and outside, each interpolated, the larger.
+
+    Where they are equal the nearest voxel decides. nnU-Net lets the rounding of its sums decide some of these.
+    """
+    if mask.shape[1:] == tuple(shape):
+        return mask
+    inside = (mask >= 0).astype(np.float32)
+    share = resample_splines(inside, shape, before, target, order=1, **separately)
+    resampled = share > 0.5
+    tied = np.abs(share - 0.5) < _TIE
+    if tied.any():
+        resampled[tied] = resample_splines(inside, shape, before, target, order=0, **separately)[tied] > 0.5
+    return np.subtract(resampled, 1, dtype=np.int8)
 
 
 def _together(image: NDArray[np.float32], out: NDArray[np.float32], order: int) -> None:

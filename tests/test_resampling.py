@@ -15,7 +15,7 @@ from nnunetv2.preprocessing.resampling.no_resampling import no_resampling_hack
 from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
 
 from nnunet_volf.preprocessing import resampling as module
-from nnunet_volf.preprocessing.resampling import resample_splines, resampler_of
+from nnunet_volf.preprocessing.resampling import mask_resampler_of, resample_mask, resample_splines, resampler_of
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 SHORT = st.tuples(*[st.integers(1, 20)] * 3)
@@ -127,6 +127,46 @@ def test_voxels_that_are_no_numbers_spread_as_in_nnunet(bad: float, order: int) 
     np.testing.assert_array_equal(found, expected)
 
 
+# ------------------------------------------------------------------------------------------------------------ masks
+
+LINEAR = {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    before=SHORT,
+    after=SHORT,
+    spacing=st.sampled_from([ISOTROPIC, *ANISOTROPIC]),
+    share=st.sampled_from([0.05, 0.5, 0.95]),
+    seed=st.integers(0, 99),
+)
+def test_masks_are_nnunets_but_where_inside_and_outside_are_equal(
+    before: tuple[int, ...], after: tuple[int, ...], spacing: Any, share: float, seed: int
+) -> None:
+    mask = np.where(np.random.default_rng(seed).random((1, *before)) < share, 0, -1).astype(np.int8)
+    expected = nnunets(mask.copy(), after, spacing, spacing, **LINEAR)
+    found = resample_mask(mask, after, spacing, spacing, force_separate_z=None)
+    inside = nnunets((mask == 0).astype(np.float64), after, spacing, spacing, **{**LINEAR, "is_seg": False})
+    decided = np.abs(inside - 0.5) > 1e-6
+    assert found.dtype == np.int8
+    np.testing.assert_array_equal(found[decided], expected[decided])
+    assert set(np.unique(found)) <= set(np.unique(mask))
+
+
+@pytest.mark.parametrize("values", [(-1, 0), (0, -1)])
+def test_where_inside_and_outside_are_equal_the_nearest_voxel_decides(values: tuple[int, int]) -> None:
+    mask = np.array(values, np.int8).reshape(1, 2, 1, 1)
+    found = resample_mask(mask, (3, 1, 1), ISOTROPIC, ISOTROPIC)  # the second lies half-way
+    nearest = nnunets(mask, (3, 1, 1), ISOTROPIC, ISOTROPIC, is_seg=True, order=0)
+    assert found.ravel().tolist() == nearest.ravel().tolist()
+    assert found.ravel()[[0, 2]].tolist() == list(values)
+
+
+def test_a_mask_on_the_plans_grid_is_returned_as_it_is() -> None:
+    mask = np.zeros((1, 8, 9, 10), np.int8)
+    assert resample_mask(mask, (8, 9, 10), ISOTROPIC, ISOTROPIC) is mask
+
+
 # ------------------------------------------------------------------------------------- which functions are replaced
 
 SPLINES = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
@@ -160,6 +200,26 @@ def wrapped(*arguments: Any, **options: Any) -> Any:
 )
 def test_any_other_function_is_called_as_it_is(configured: Any) -> None:
     assert resampler_of(configured) is configured
+
+
+def test_nnunets_labels_are_resampled_by_ours_where_they_are_a_mask() -> None:
+    resample = mask_resampler_of(partial(nnunets, **LINEAR))
+    assert (resample.func, resample.keywords) == (resample_mask, {"force_separate_z": None})
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [
+        partial(nnunets, **SPLINES),
+        partial(nnunets, **{**LINEAR, "order": 0}),
+        partial(nnunets, **{**LINEAR, "order_z": 1}),
+        partial(nnunets, is_seg=True),
+        partial(wrapped, **LINEAR),
+        partial(no_resampling_hack),
+    ],
+)
+def test_any_other_resampling_of_labels_is_called_as_it_is(configured: Any) -> None:
+    assert mask_resampler_of(configured) is configured
 
 
 def test_an_argument_that_is_not_known_here_leaves_nnunets_function_alone(monkeypatch: pytest.MonkeyPatch) -> None:
