@@ -7,6 +7,8 @@ The floor is `torch.add` of two volumes: it reads two and writes one, as fusing 
 
 from __future__ import annotations
 
+from time import process_time
+
 import numpy as np
 import torch
 from timing import arguments, conditions, print_table, side_by_side
@@ -51,7 +53,7 @@ def main() -> None:
         "literal loop: grid": lambda: literal_grid(a.numpy(), b.numpy(), layout, 4),
     }
     print(conditions())
-    rows = side_by_side(candidates, "torch.add", args.rounds)
+    rows = side_by_side(candidates, "torch.add", args.rounds, process_time)
     print_table(f"Fusing one sample, patch {patch}, {args.channels} channel(s)", rows, "torch.add")
 
 

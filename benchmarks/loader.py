@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
@@ -92,7 +93,7 @@ def main() -> None:
             "VolF, no augmentation": loader(augmentation="none"),
         }
         candidates = {title: (lambda made=made: next(made)) for title, made in loaders.items()}
-        rows = side_by_side(candidates, "nnU-Net, supervised", args.rounds)
+        rows = side_by_side(candidates, "nnU-Net, supervised", args.rounds, process_time)
 
     print(conditions())
     print(f"\nBatches of {BATCH}, patch {patch}, {args.channels} channel(s), volumes 1.5 x the patch, one process;")

@@ -14,6 +14,7 @@ import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
+from time import process_time
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -104,7 +105,7 @@ def main() -> None:
     first, second = (torch.from_numpy(volume[(slice(None), *(slice(n) for n in patch))]).clone() for _ in range(2))
     candidates["torch.add of two volumes"] = lambda: torch.add(first, second)
     np.random.seed(0)  # noqa: NPY002 - nnssl's transforms draw from it
-    rows = side_by_side(candidates, "nnunet-volf", args.rounds)
+    rows = side_by_side(candidates, "nnunet-volf", args.rounds, process_time)
 
     print(conditions())
     print(f"\nOne sample, patch {patch}, one channel; medians are typical samples, means what many take")

@@ -1,14 +1,15 @@
 """Bring a crop to the size of a patch, and mirror it on the way.
 
 The floor is reading the crop and writing the patch once each. On a CPU the work is cut into slabs that stay in its
-cache: planes are resampled within themselves, and then between each other while they are at hand. For crops of 100 to
-180 voxels a side and a patch of 128 that takes 0.4 to 0.8 of the time of PyTorch's trilinear interpolation.
+cache: planes are resampled within themselves, and then between each other while they are at hand. With crops of 100 to
+190 voxels a side for patches of 128 and 160, that takes 0.5 to 0.8 of the time of PyTorch's trilinear interpolation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -38,24 +39,25 @@ def _resize_in_slabs(volume: Tensor, patch: Sequence[int], flips: Sequence[int])
     resized = volume.new_empty((len(volume), *patch))
     below, share = _planes_below(volume.shape[1], patch[0])
     if 0 in flips:
-        below, share = below.flip(0), share.flip(0)
+        below, share = below[::-1], share[::-1]
     in_plane = [axis for axis in flips if axis > 0]
     thickness = max(1, SLAB_VOXELS // (patch[1] * patch[2]))
 
-    parts = (torch.split(below, thickness), torch.split(share, thickness), torch.split(resized, thickness, dim=1))
-    for lower, between, slab in zip(*parts, strict=True):
-        start, stop = int(lower.min()), min(int(lower.max()) + 2, volume.shape[1])
-        upper = (lower + 1).clamp_(max=stop - 1)
-        for source, target in zip(volume[:, None, start:stop], slab, strict=True):
+    for first in range(0, patch[0], thickness):
+        wanted = range(first, min(first + thickness, patch[0]))
+        lower = [below[plane] for plane in wanted]
+        start, stop = min(lower), min(max(lower) + 2, volume.shape[1])
+        for source, target in zip(volume[:, None, start:stop], resized, strict=True):
             planes = interpolate(source, size=tuple(patch[1:]), mode="bilinear", align_corners=True)[0]
             planes = planes.flip(in_plane) if in_plane else planes
-            before, after = (planes.index_select(0, index - start) for index in (lower, upper))
-            torch.lerp(before, after, between[:, None, None], out=target)
+            for plane, low in zip(wanted, lower, strict=True):
+                high = min(low + 1, stop - 1)
+                torch.lerp(planes[low - start], planes[high - start], share[plane], out=target[plane])
     return resized
 
 
-def _planes_below(planes: int, wanted: int) -> tuple[Tensor, Tensor]:
+def _planes_below(planes: int, wanted: int) -> tuple[list[int], list[float]]:
     """Return for each wanted plane the one below it, and how near it is to the next, from 0 to 1."""
-    position = torch.linspace(0, planes - 1, wanted, dtype=torch.float64)
-    below = position.floor().clamp_(max=max(0, planes - 2))
-    return below.long(), (position - below).float()
+    position = np.linspace(0, planes - 1, wanted)
+    below = np.minimum(position.astype(int), max(0, planes - 2))
+    return below.tolist(), (position - below).tolist()
