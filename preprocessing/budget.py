@@ -12,7 +12,7 @@ from nnunet_volf.machine import available_memory
 
 # Bytes a voxel before and after resampling, above what a worker has anyway. Measured as peak resident memory with
 # 200^3 voxels, doubled and halved in size, int16 and float32, and rounded up: our splines 10 and 10, nnU-Net's 36
-# and 9, torch 8 and 4, without resampling 8 to 12. A mask, which is nnU-Net's work, takes 11 and 17 more.
+# and 9, torch 8 and 4, without resampling 8 to 12. A mask takes at most 11 and 17 more.
 _SPLINES = (12, 12)
 _TORCH_OR_NONE = (14, 10)
 _OTHERS = (40, 14)
