@@ -8,7 +8,8 @@ from typing import Any
 
 from .imported import ImportedCase
 
-# Raised when this package comes to make other voxels, or another file, of the same input.
+# Raised when this package comes to make other voxels, or another file, of the same input. Not for voxels that differ by
+# the rounding of float32, nor for another compression: what was preprocessed before is as good as what is made now.
 FORMAT = 1
 
 # Of nnU-Net's normalisations these read no statistics; new statistics do not change their voxels.

@@ -20,7 +20,11 @@ from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
-from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+from nnunetv2.preprocessing.resampling.default_resampling import (
+    compute_new_shape,
+    determine_do_sep_z_and_axis,
+    resample_data_or_seg_to_shape,
+)
 from nnunetv2.run import load_pretrained_weights, run_training
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, infer_dataset_class
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
@@ -105,6 +109,13 @@ CALLED: dict[Callable[..., Any], tuple[str, ...]] = {
     ),
     compute_new_shape: ("old_shape", "old_spacing", "new_spacing"),
     crop_to_nonzero: ("data", "seg"),
+    determine_do_sep_z_and_axis: (
+        "force_separate_z", "current_spacing", "new_spacing", "separate_z_anisotropy_threshold",
+    ),
+    resample_data_or_seg_to_shape: (
+        "data", "new_shape", "current_spacing", "new_spacing", "is_seg", "order", "order_z", "force_separate_z",
+        "separate_z_anisotropy_threshold",
+    ),
     export_prediction_from_logits: (
         "predicted_array_or_file", "properties_dict", "configuration_manager", "plans_manager",
         "dataset_json_dict_or_file", "output_file_truncated", "save_probabilities",
