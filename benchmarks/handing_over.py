@@ -2,23 +2,25 @@
 
     python benchmarks/handing_over.py [--patch 128 128 128] [--channels 1] [--rounds 15]
 
-The device is CUDA where there is one, and this CPU otherwise.
+Workers are measured by their processor time. The second part needs a GPU.
 """
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count, cycle
 from pathlib import Path
+from time import process_time
 from unittest import mock
 
 import numpy as np
 import torch
 from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
 from loader import BATCH, SCALES, given_on, write_cases
-from timing import arguments, conditions, print_table, side_by_side
+from timing import Timed, arguments, conditions, print_table, side_by_side
 
 from nnunet_volf.cases import UnlabeledCases
 from nnunet_volf.dataloading import BatchMaker, ParcelLoader, SampleLoader
@@ -66,7 +68,7 @@ def rounding(samples: SampleLoader, parcels: ParcelLoader, make: BatchMaker) -> 
 
 
 def main() -> None:
-    """Print two tables and a line."""
+    """Print a table and a line, and another table where there is a GPU."""
     args = arguments(__doc__)
     patch = tuple(args.patch)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -77,13 +79,6 @@ def main() -> None:
         sampler = replace(fusion.sampler(training=True), finish=DownsampleSegForDSTransform(SCALES))
         samples, parcels = (kind(cases, BATCH, sampler) for kind in (SampleLoader, ParcelLoader))
         make = BatchMaker(sampler, BATCH, device)
-        packed = [next(parcels) for _ in range(4)]
-        turns = cycle(packed)
-
-        def on_device() -> None:
-            make(next(turns))
-            if device.type == "cuda":
-                torch.cuda.synchronize()
 
         candidates: dict[str, Callable[[], object]] = {
             WHOLE: lambda: handed_over(samples),
@@ -91,16 +86,33 @@ def main() -> None:
             "crops as float32": lambda: exactly(lambda: handed_over(parcels)),
             "crops, not handed over": lambda: list(parcels.collect()),
         }
-        rows = side_by_side({name: in_turn(call) for name, call in candidates.items()}, WHOLE, args.rounds)
-        made = side_by_side({"a worker": lambda: next(samples), device.type: on_device}, "a worker", args.rounds)
-        sizes = handed_over(samples), np.mean([batch["voxels"].nbytes for batch in packed])
+        in_turns = {title: in_turn(call) for title, call in candidates.items()}
+        rows = side_by_side(in_turns, WHOLE, args.rounds, process_time)
+        crops = np.mean([handed_over(parcels) for _ in range(20)])
         typical, largest = rounding(samples, parcels, make)
+        print(conditions())
+        print_table(
+            f"What a worker does for a batch of {BATCH}, patch {patch}, {args.channels} channel(s)", rows, WHOLE
+        )
+        print(
+            f"\nA batch is {handed_over(samples) / 1e6:.1f} MB, its crops as float16 {crops / 1e6:.1f} MB on average."
+        )
+        print(f"Rounding the crops changes a voxel by {typical:.1e} (root mean square), {largest:.1e} at most.")
+        if device.type == "cuda":
+            print_table(
+                "Making the batch, beside a worker that also reads", on_gpu(samples, parcels, make, args), WHOLE
+            )
 
-    print(conditions())
-    print_table(f"What a worker does for a batch of {BATCH}, patch {patch}, {args.channels} channel(s)", rows, WHOLE)
-    print_table("Making the batch of what was read and drawn, beside a worker that also reads", made, "a worker")
-    print(f"\nA whole batch is {sizes[0] / 1e6:.1f} MB, its crops as float16 {sizes[1] / 1e6:.1f} MB.")
-    print(f"Rounding the crops changes a voxel by {typical:.1e} (root mean square), {largest:.1e} at most.")
+
+def on_gpu(samples: SampleLoader, parcels: ParcelLoader, make: BatchMaker, args: argparse.Namespace) -> list[Timed]:
+    """Time what is left to a GPU."""
+    turns = cycle([next(parcels) for _ in range(4)])
+
+    def made() -> None:
+        make(next(turns))
+        torch.cuda.synchronize()
+
+    return side_by_side({WHOLE: lambda: next(samples), "the GPU": made}, WHOLE, args.rounds)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 # Crops travel as float16 where that costs none of their channels more than this share of its range. A worker then needs
-# three quarters of the time that it needs with float32, and half of the shared memory (docs/benchmarks.md).
+# 0.7 to 0.8 of the time that it needs with float32, and half of the shared memory (docs/benchmarks.md).
 HALVING_ERROR = 2.0**-10
 
 _LARGEST_HALF = 65504.0
