@@ -47,6 +47,8 @@ def main() -> None:
         )
         pretraining.on_train_start()
         batch = next(pretraining.dataloader_train)
+        if pretraining.make_batch is not None:
+            batch = pretraining.make_batch(batch)
         trainers = {
             YARDSTICK: beside(pretraining, nnUNetTrainer),
             "pretraining by Volume Fusion": pretraining,

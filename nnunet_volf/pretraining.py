@@ -178,7 +178,7 @@ class PretextTraining(DurableTraining, Trainer):
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Make the batch where that is left to the device, let the pretext do what comes before a step, and take it."""
-        if self.make_batch is not None:
+        if self.make_batch is not None and "data" not in batch:
             batch = self.make_batch(batch)
         self.pretext.before_step(self._pretext_network())
         output: dict[str, Any] = super().train_step(batch)
