@@ -112,7 +112,8 @@ def test_worker_processes_hand_over_what_the_device_needs(
         batch = trainer.make_batch(next(trainer.dataloader_train))
         assert tuple(batch["data"].shape) == (2, 1, 16, 24, 20)
         assert batch["data"].dtype == torch.float32
-        assert np.isfinite(trainer.train_step(next(trainer.dataloader_train))["loss"])
+        for handed_over in (batch, next(trainer.dataloader_train)):  # made already, and as workers hand it over
+            assert np.isfinite(trainer.train_step(handed_over)["loss"])
     finally:
         trainer.dataloader_train._finish()
 
