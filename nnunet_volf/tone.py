@@ -25,8 +25,8 @@ from torch import Tensor
 # of a 128^3 crop would cost more than all the rest.
 SAMPLED_VOXELS = 1 << 16
 
-# Voxels that a CPU maps at once: 256 kB, so that a piece and what is made of it on the way fit the cache of a core. That
-# takes a third of the time of the whole image at once.
+# Voxels that a CPU maps at once: 256 kB, so that a piece and what is made of it on the way fit the cache of a core.
+# Measured: a third of the time of the whole image at once.
 PIECE_VOXELS = 1 << 16
 
 # Intensities nearer to each other than this count as one: a slope between them is no number of single precision.
