@@ -29,8 +29,8 @@ _ORDERS = range(6)
 _KNOWN = {"is_seg", "order", "order_z", "force_separate_z", "separate_z_anisotropy_threshold"}
 
 # Of a row of a matrix, only some 30 weights on either side (50 at order 5) reach this, which is far below what double
-# precision resolves of the largest; the others are left out, a block of rows at a time. With 512 voxels that is a
-# third of the time; blocks of 32 to 128 rows take about as long.
+# precision resolves of the largest; the others are left out, a block of rows at a time. With 512 voxels that
+# takes 0.4 of the time; blocks of 32 to 128 rows take about as long.
 _NEGLIGIBLE = 2.0**-60
 _BLOCK = 64
 _CHUNK = 2**17  # values that are worked on at a time: 1 MB, which stays in the cache

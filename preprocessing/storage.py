@@ -29,8 +29,8 @@ DTYPES = ("float32", "float16")
 UNFINISHED = ".unfinished"
 _STALE_SECONDS = 24 * 3600  # younger ones may belong to a part that runs on another machine
 
-# nnU-Net's codec, as training reads each case thousands of times: ZSTD saves up to a tenth and takes twice as long to
-# read. nnU-Net's level is 5, which takes 3 times as long to write and saves 5 % (resampled) to 14 % (not resampled).
+# nnU-Net's codec, as training reads each case thousands of times: ZSTD saves up to a sixth and takes up to twice as
+# long to read. nnU-Net's level is 5, which takes 3 times as long to write and saves 5 % (resampled) to 14 % (not).
 _CODEC = blosc2.Codec.LZ4HC
 _LEVEL = 1
 _TRIAL_BLOCKS = 2  # along each axis; ranks the filters as a whole chunk does, in a sixth of the time
