@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
-from torch import distributed as dist
 from torch import nn
 
 from nnunet_volf import checkpoints, cpu_use
+from nnunet_volf.distributed import DistributedTraining
 from nnunet_volf.environment import variable
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.finite_loss import FiniteLoss, NonFiniteLoss
@@ -31,7 +31,7 @@ from nnunet_volf.machine import usable_cpus
 from nnunet_volf.precision import compute_in_halves_on_cpu
 from nnunet_volf.progress import describe_progress
 from nnunet_volf.randomness import capture_global_state, restore_global_state
-from nnunet_volf.ranks import any_rank
+from nnunet_volf.ranks import any_rank, highest, of_all_ranks, ranks_on_this_machine, wait_for_all
 from nnunet_volf.step_times import StepTimes
 from nnunet_volf.training_files import BEST, EXIT_REQUEUE, LATEST, PREVIOUS
 
@@ -45,8 +45,10 @@ STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if
 # Where a checkpoint of ours keeps what nnU-Net's own does not have.
 STATE_KEY = "nnunet_volf"
 
+_SAVE, _LEAVE = 1, 2  # what a pause between two steps can be for; the higher comes first
 
-class DurableTraining(Trainer):
+
+class DurableTraining(DistributedTraining, Trainer):
     """A mixin for nnU-Net trainers; the subclass calls `train_by` with its settings when it is made."""
 
     save_every_minutes: float = 15.0  # 0: by epochs only
@@ -83,7 +85,7 @@ class DurableTraining(Trainer):
 
     def on_train_start(self) -> None:
         """Start as nnU-Net does, with no more loader processes than this training has CPUs."""
-        ranks = dist.get_world_size() if self.is_ddp else 1
+        ranks = ranks_on_this_machine()
         processes = cpu_use.loader_processes(self.device.type, ranks, get_allowed_n_proc_DA())
         with variable("nnUNet_n_proc_DA", str(processes)):
             super().on_train_start()
@@ -116,9 +118,7 @@ class DurableTraining(Trainer):
                 self.epoch_outputs.append(self.train_step(batch))
             self.iteration += 1
             self._pause_point()
-        outputs, self.epoch_outputs = self.epoch_outputs, None
-        self.iteration = 0
-        taken = [output for output in outputs if np.isfinite(output["loss"])]
+        taken = [output for output in self.epoch_outputs if np.isfinite(output["loss"])]
         if not taken:
             raise TrainingError(
                 f"Not one step of epoch {self.current_epoch} had a finite loss. The log names the cases of each; look "
@@ -130,17 +130,26 @@ class DurableTraining(Trainer):
         with torch.no_grad():
             self.on_validation_epoch_start()
             batches = range(self.num_val_iterations_per_epoch)
-            self.on_validation_epoch_end([self.validation_step(next(self.dataloader_val)) for _ in batches])
+            outputs = [self.validation_step(self._batch_of(self.dataloader_val)) for _ in batches]
+            self.on_validation_epoch_end(outputs)
+        self.epoch_outputs = None
+        self.iteration = 0
 
     def _next_batch(self) -> Any:
         with self.times.waiting():
-            try:
-                return next(self.dataloader_train)
-            except RuntimeError:
-                # A scheduler's signal reaches the loader's workers too, and they may be gone before we look.
-                if self.stop_signal is None:
-                    raise
-                self._leave()
+            return self._batch_of(self.dataloader_train)
+
+    def _batch_of(self, loader: Any) -> Any:
+        batch = None
+        try:
+            batch = next(loader)
+        except RuntimeError:
+            # A scheduler's signal reaches the loader's workers too, and they may be gone before we look.
+            if self.stop_signal is None:
+                raise
+        if any_rank(batch is None, self.device):
+            self._leave()
+        return batch
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Take one step, or skip it when its loss is not finite."""
@@ -177,17 +186,18 @@ class DurableTraining(Trainer):
 
     def ways_to_wait_less(self) -> list[str]:
         """Return what would make batches come faster and is not in use."""
-        ranks = dist.get_world_size() if self.is_ddp else 1
+        ranks = ranks_on_this_machine()
         workers = getattr(self.dataloader_train, "num_processes", 0)
         spare = usable_cpus().value // ranks - 1 > workers
         return [f"more loader workers (nnUNet_n_proc_DA, now {workers})"] if spare else []
 
     def _pause_point(self) -> None:
-        """Save when it is time, leave when asked to."""
-        if any_rank(self.stop_signal is not None, self.device):
+        """Save when it is time, leave when asked to: all ranks, or none; the time is that of rank 0."""
+        due = self.local_rank == 0 and monotonic() - self.last_save > 60 * self.save_every_minutes > 0
+        asked = highest(_LEAVE if self.stop_signal is not None else _SAVE if due else 0, self.device)
+        if asked == _LEAVE:
             self._leave()
-        due = monotonic() - self.last_save > 60 * self.save_every_minutes > 0
-        if due and self.iteration < self.num_iterations_per_epoch:
+        if asked == _SAVE and self.iteration < self.num_iterations_per_epoch:
             self.save_checkpoint(self._file(LATEST))
 
     def _leave(self) -> None:
@@ -201,6 +211,7 @@ class DurableTraining(Trainer):
         for loader in (self.dataloader_train, self.dataloader_val):
             if isinstance(loader, NonDetMultiThreadedAugmenter):
                 loader._finish()
+        wait_for_all()  # a launcher stops the others as soon as one process has ended, and rank 0 is still saving
         raise SystemExit(EXIT_REQUEUE)
 
     def _listen_for_signals(self) -> dict[int, Any]:
@@ -219,8 +230,12 @@ class DurableTraining(Trainer):
 
     def save_checkpoint(self, filename: str) -> None:
         """Write the checkpoint nnU-Net would write, plus what is needed to go on from this very step, atomically."""
-        if self.local_rank != 0 or self.disable_checkpointing:
+        if self.disable_checkpointing:
             super().save_checkpoint(filename)
+            return
+        own = {"epoch_outputs": checkpoints.plain(self.epoch_outputs), "random_state": capture_global_state()}
+        first, *others = of_all_ranks(own)
+        if self.local_rank != 0:
             return
         buffer = io.BytesIO()
         super().save_checkpoint(buffer)
@@ -231,8 +246,8 @@ class DurableTraining(Trainer):
             checkpoint["logging"] = {k: v[: self.current_epoch] for k, v in checkpoint["logging"].items()}
         checkpoint[STATE_KEY] = {
             "iteration": self.iteration,
-            "epoch_outputs": checkpoints.plain(self.epoch_outputs),
-            "random_state": capture_global_state(),
+            **first,
+            "other_ranks": others,
             **checkpoints.plain(self.checkpoint_extras()),
         }
         path = Path(filename)
@@ -262,8 +277,16 @@ class DurableTraining(Trainer):
             group["weight_decay"] = self.weight_decay
         self.load_extras(state)
         self.iteration = state.get("iteration", 0)
+        of_ranks = [state, *state.get("other_ranks", ())]
+        if self.local_rank < len(of_ranks):
+            state = of_ranks[self.local_rank]
+            self.random_state = state.get("random_state")  # else there were fewer ranks: this one draws anew
         self.epoch_outputs = state.get("epoch_outputs")
-        self.random_state = state.get("random_state")
+        if len(set(of_all_ranks((self.current_epoch, self.iteration)))) > 1:
+            raise TrainingError(
+                f"The processes have read different checkpoints in {self.output_folder}. All machines need the same "
+                "nnUNet_results: a folder that they share."
+            )
 
     def load_extras(self, state: Mapping[str, Any]) -> None:
         """Load what a subclass has kept in a checkpoint beside what nnU-Net keeps."""
@@ -276,6 +299,7 @@ class DurableTraining(Trainer):
         super().on_train_end()
         if self.local_rank == 0:
             Path(self._file(PREVIOUS)).unlink(missing_ok=True)
+        wait_for_all()  # what comes next may read what rank 0 has just written
 
     def _file(self, name: str) -> str:
         return str(Path(self.output_folder) / name)

@@ -37,6 +37,7 @@ from nnunet_volf.pretext.given import given_by
 from nnunet_volf.pretext.on_encoder import OnEncoder
 from nnunet_volf.pretext.pretext import Pretext, Scores
 from nnunet_volf.provenance import continued, describe_data, versions
+from nnunet_volf.ranks import alone, of_all_ranks
 from nnunet_volf.resumed import describe_changes, setting_changes
 from nnunet_volf.splits import pretraining_split
 from nnunet_volf.summary import summarize
@@ -204,10 +205,7 @@ class PretextTraining(DurableTraining, Trainer):
 
     def _gather(self, outputs: list[dict[str, Any]]) -> tuple[float, Scores]:
         """Return loss and scores over all batches of all ranks."""
-        if self.is_ddp:
-            collected: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(collected, outputs)
-            outputs = [output for rank in collected for output in rank]
+        outputs = [output for rank in of_all_ranks(outputs) for output in rank]
         return float(np.mean([output["loss"] for output in outputs])), self.pretext.score(outputs)
 
     def on_epoch_end(self) -> None:
@@ -232,7 +230,7 @@ class PretextTraining(DurableTraining, Trainer):
         network = self._pretext_network()  # a batch of one would make torch.compile compile again
         network.eval()
         samples = [self.validation_loader.fixed_sample(self.settings.validation_seed, n) for n in range(SHOWN)]
-        with torch.no_grad():
+        with torch.no_grad(), alone():
             outputs = [plain(network(sample["image"][None].to(self.device))) for sample in samples]
         title = f"{self.plans_manager.dataset_name}, {self.configuration_name}, epoch {self.current_epoch}"
         self.pretext.draw(samples, outputs, title, path)

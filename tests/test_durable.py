@@ -301,6 +301,22 @@ def test_workers_that_died_of_the_same_signal_do_not_hide_it_and_others_are_an_e
         assert (resumed.current_epoch, resumed.iteration) == (0, 0), "an epoch without a step is not passed over"
 
 
+def test_workers_that_died_of_a_signal_while_the_epoch_is_validated_cost_nothing(
+    phantoms: NnUNetFolders, undisturbed: Path
+) -> None:
+    plans = with_settings("Stopped")
+    trainer = make_trainer(plans)
+    make = trainer.get_dataloaders
+    trainer.get_dataloaders = lambda: (make()[0], Gone(signal.SIGTERM))
+    with pytest.raises(SystemExit) as left:
+        trainer.run_training()
+    assert left.value.code == EXIT_REQUEUE
+    resumed = make_trainer(plans, resume=True)
+    assert (resumed.current_epoch, resumed.iteration) == (0, 3), "all steps of the epoch are done"
+    run_until(resumed)
+    assert_same_weights(folder_of(phantoms, plans) / "checkpoint_final.pth", undisturbed)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are POSIX")
 def test_the_stock_command_with_workers_leaves_with_75_when_its_group_is_stopped(phantoms: NnUNetFolders) -> None:

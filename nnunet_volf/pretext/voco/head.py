@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_volf.pretext.on_encoder import OnEncoder
+from nnunet_volf.pretext.voco.shared_norm import SharedNorm
 from nnunet_volf.pretext.voco.variants import Variant
 
 
@@ -66,15 +67,13 @@ def projector(features: int, width: int) -> nn.Sequential:
     The normalisation keeps no running statistics, in validation either. It is what holds embeddings apart: normalised
     one by one, those of an untrained network are all alike and stay so.
     """
-
-    def normalised() -> list[nn.Module]:
-        return [nn.BatchNorm1d(width, affine=False, track_running_stats=False), nn.ReLU(inplace=True)]
-
     return nn.Sequential(
         nn.Linear(features, width),
-        *normalised(),
+        SharedNorm(),
+        nn.ReLU(inplace=True),
         nn.Linear(width, width),
-        *normalised(),
+        SharedNorm(),
+        nn.ReLU(inplace=True),
         nn.Linear(width, width),
     )
 
