@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 COMMANDS = (
     "pretrain",
+    "train",
     "import_archive",
     "plan",
     "preprocess",
