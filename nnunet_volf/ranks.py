@@ -23,7 +23,8 @@ class Place:
     local_rank: int  # on this machine: the number of its GPU
     ranks: int
     local_ranks: int
-    restarts: int = 0  # of all processes, after one of them had failed
+    restarts: int = 0  # of the processes of this machine, after one of them had failed
+    run: str = ""  # --rdzv-id, or what torchrun made up
 
     @classmethod
     def told_by(cls, environ: Mapping[str, str]) -> Place | None:
@@ -32,7 +33,9 @@ class Place:
         if not all(name in environ for name in names):
             return None
         rank, local_rank, ranks, local_ranks = (int(environ[name]) for name in names)
-        return cls(rank, local_rank, ranks, local_ranks, int(environ.get("TORCHELASTIC_RESTART_COUNT", "0")))
+        run = environ.get("TORCHELASTIC_RUN_ID", "")
+        restarts = int(environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        return cls(rank, local_rank, ranks, local_ranks, restarts, "" if run == "none" else run)
 
 
 def in_company() -> bool:

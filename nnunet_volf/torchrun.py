@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
+from uuid import uuid4
 
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args
@@ -51,6 +53,7 @@ def train(request: Request, place: Place) -> None:
     """Take part in a training; processes that torchrun has restarted go on from the newest checkpoint."""
     _take_device(request.device, place)
     with _group(request.device, place), _quiet_but_rank_0(place):
+        place = replace(place, restarts=max(of_all_ranks(place.restarts)))
         resume = request.resume or place.restarts > 0
         trainer: Any = get_trainer_from_args(
             request.dataset,
@@ -108,7 +111,10 @@ def _begin(trainer: Any, request: Request, place: Place) -> None:
 
 
 def _checkpoint_of(trainer: Any, request: Request, place: Place) -> Path | None:
-    """Return the checkpoint to load; after a restart of a new training, none that was there before it."""
+    """Return the checkpoint to load; after a restart of a new training, none that was there before it.
+
+    Processes also start anew, with no restart counted, when a machine has come back to the run it belonged to.
+    """
     folder = Path(trainer.output_folder)
     there = [folder / name for name in (FINAL, LATEST, BEST) if (folder / name).is_file()]
     if request.only_validation:
@@ -116,11 +122,13 @@ def _checkpoint_of(trainer: Any, request: Request, place: Place) -> Path | None:
     if request.resume:
         return there[0] if there else None
     stamps = {path.name: [path.stat().st_mtime_ns, path.stat().st_size] for path in there}
-    if not place.restarts:
-        write_json(_note(trainer), stamps)
+    note: dict[str, Any] = {"run": "", "before": stamps}
+    if _note(trainer).is_file():
+        note = read_json(_note(trainer))
+    if not place.restarts and not (place.run and note["run"] == place.run):
+        write_json(_note(trainer), {"run": place.run, "before": stamps})
         return None
-    before = read_json(_note(trainer)) if _note(trainer).is_file() else stamps
-    return next((path for path in there if before.get(path.name) != stamps[path.name]), None)
+    return next((path for path in there if note["before"].get(path.name) != stamps[path.name]), None)
 
 
 def _note(trainer: Any) -> Path:
@@ -155,12 +163,9 @@ def _take_device(device: str, place: Place) -> None:
 
 @contextlib.contextmanager
 def _group(device: str, place: Place) -> Iterator[None]:
-    """Meet the other processes, and part from them in good order; who fails leaves at once, and torchrun sees to it.
-
-    Newer releases of torch keep the addresses of processes that have been restarted, so each attempt has its own.
-    """
-    kept, _, _ = next(rendezvous("env://"))
-    store = PrefixStore(f"attempt_{place.restarts}", kept)
+    """Meet the other processes, and part from them in good order; who fails leaves at once, and torchrun sees to it."""
+    store, _, _ = next(rendezvous("env://"))
+    store = PrefixStore(meeting(store, place), store)
     backend = "nccl" if device == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.ranks)
     try:
@@ -169,6 +174,31 @@ def _group(device: str, place: Place) -> Iterator[None]:
         dist.destroy_process_group()
         raise
     dist.destroy_process_group()
+
+
+def meeting(store: Any, place: Place, seconds: float = 600.0) -> str:
+    """Return a name that rank 0 and this rank have agreed on, and no process that is gone knew.
+
+    torch 2.5 and later keep one store over restarts, with the addresses of the processes that were there before; and
+    the machines count restarts each for itself.
+    """
+    own = uuid4().hex
+    if place.rank == 0:
+        store.set("meeting", own)
+        for rank in range(1, place.ranks):
+            store.set(f"{own}/welcome/{store.get(f'{own}/here/{rank}').decode()}", b"")
+        return own
+    deadline = monotonic() + seconds
+    while monotonic() < deadline:
+        name: str = store.get("meeting").decode()
+        store.set(f"{name}/here/{place.rank}", own)
+        waited = 0.0
+        while waited < 1 and not store.check([f"{name}/welcome/{own}"]):
+            sleep(0.05)
+            waited += 0.05
+        if store.check([f"{name}/welcome/{own}"]):
+            return name
+    raise TrainingError(f"Rank 0 did not answer rank {place.rank} for {seconds:.0f} s. Look at its output first.")
 
 
 @contextlib.contextmanager

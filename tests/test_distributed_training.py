@@ -6,7 +6,9 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,27 @@ def test_a_rank_that_is_killed_is_started_again_with_the_others_and_they_go_on(p
     assert "Epoch 0" not in said.partition("Loading ")[2], "what was done is not done again"
     assert torch.load(old, weights_only=True)["current_epoch"] == 4
     assert not list(folder.glob("*before*")), "the note of what was there is taken away"
+
+
+def test_two_machines_go_on_when_a_process_of_one_is_killed(phantoms: NnUNetFolders) -> None:
+    """Two launchers on this machine, each of which counts restarts for itself; both ranks have the local rank 0."""
+    plans = with_settings(epochs=4, iterations=20)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    meet = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--rdzv-id", "job")
+    options = ("--nnodes", "2", *meet, "--max-restarts", "2")
+    machines = [torchrun("-tr", TRAINER, "-p", plans, options=options, processes=1) for _ in range(2)]
+    folder, deadline = fold_folder(phantoms, TRAINER, plans), time.monotonic() + 120
+    while not (folder / "checkpoint_latest.pth").is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(ranks_of(machines[0].pid)[0], signal.SIGKILL)
+    said = [machine.communicate(timeout=300)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], "\n".join(said)
+    assert sum(each.count("Loading ") for each in said) == 1
+    assert (folder / "checkpoint_final.pth").is_file()
+    assert len(list(folder.glob("training_log*"))) == 2, "one a start, by rank 0"
 
 
 def test_a_stop_signal_to_torchrun_saves_and_the_same_command_with_c_goes_on(phantoms: NnUNetFolders) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 import torch
 from conftest import NnUNetFolders
 from nnunetv2.run import run_training
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 from training import make_trainer, weights_of, with_settings
 
@@ -144,14 +148,10 @@ def test_a_batch_smaller_than_the_number_of_processes_is_refused(
 
 
 def test_the_place_is_told_by_torchruns_variables_and_by_all_of_them_or_none() -> None:
-    told = {
-        "RANK": "5",
-        "LOCAL_RANK": "1",
-        "WORLD_SIZE": "8",
-        "LOCAL_WORLD_SIZE": "4",
-        "TORCHELASTIC_RESTART_COUNT": "2",
-    }
-    assert Place.told_by(told) == Place(rank=5, local_rank=1, ranks=8, local_ranks=4, restarts=2)
+    told = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
+    elastic = {"TORCHELASTIC_RESTART_COUNT": "2", "TORCHELASTIC_RUN_ID": "job"}
+    assert Place.told_by({**told, **elastic}) == Place(5, 1, 8, 4, restarts=2, run="job")
+    assert Place.told_by({**told, "TORCHELASTIC_RUN_ID": "none"}) == Place(5, 1, 8, 4)
     assert Place.told_by({name: told[name] for name in ("RANK", "WORLD_SIZE")}) is None
 
 
@@ -165,6 +165,12 @@ def test_the_device_is_that_of_the_local_rank(second_of_two: None, monkeypatch: 
         monkeypatch.delenv(name)
     monkeypatch.setattr("nnunet_volf.distributed.dist.get_rank", lambda: 3)
     assert own_device("cuda") == torch.device("cuda", 3), "processes that nnU-Net has started: all on one machine"
+
+
+def test_nnunet_still_wraps_its_network_by_the_name_that_is_replaced_and_takes_the_rank_for_a_gpu() -> None:
+    wrapping, making = (inspect.getsource(made) for made in (nnUNetTrainer.initialize, nnUNetTrainer.__init__))
+    assert "self.network = DDP(self.network, device_ids=[self.local_rank])" in wrapping
+    assert "self.local_rank = 0 if not self.is_ddp else dist.get_rank()" in making
 
 
 @pytest.mark.parametrize(("rank", "local_rank", "before"), [(0, 0, 0), (4, 0, 1), (5, 1, 2)])
@@ -206,9 +212,9 @@ def request(**changes: Any) -> Request:
     return Request("4", "3d_fullres", 0, "nnUNetTrainerVolF", "nnUNetPlans", None, "cpu", **changes)
 
 
-def chosen(folder: Path, restarts: int = 0, **changes: Any) -> str | None:
+def chosen(folder: Path, restarts: int = 0, run: str = "", **changes: Any) -> str | None:
     trainer = SimpleNamespace(output_folder=str(folder))
-    found = torchrun._checkpoint_of(trainer, request(**changes), Place(0, 0, 2, 2, restarts))
+    found = torchrun._checkpoint_of(trainer, request(**changes), Place(0, 0, 2, 2, restarts, run))
     return found.name if found is not None else None
 
 
@@ -229,6 +235,38 @@ def test_a_restart_goes_on_from_what_was_written_since_the_training_began(tmp_pa
     final.write_bytes(b"of this one, at its end")
     os.utime(final, ns=(1, 1))
     assert chosen(tmp_path, restarts=3) == final.name
+
+
+def test_the_same_run_goes_on_also_where_no_restart_was_counted(tmp_path: Path) -> None:
+    latest = tmp_path / "checkpoint_latest.pth"
+    latest.write_bytes(b"of a training before")
+    assert chosen(tmp_path, run="first") is None
+    latest.write_bytes(b"of this one")
+    assert chosen(tmp_path, run="first") == latest.name
+    assert chosen(tmp_path, run="second") is None
+
+
+def test_processes_meet_where_none_that_is_gone_has_been() -> None:
+    store = torch.distributed.HashStore()
+    store.set("meeting", "of a rank 0 that is gone")
+
+    def meet(rank: int) -> str:
+        return torchrun.meeting(store, Place(rank, rank, 3, 3))
+
+    with ThreadPoolExecutor(3) as pool:
+        others = [pool.submit(meet, rank) for rank in (1, 2)]
+        time.sleep(0.3)  # they have knocked at the old door
+        first = pool.submit(meet, 0)
+        names = {found.result(timeout=60) for found in (first, *others)}
+    assert len(names) == 1
+    assert names != {"of a rank 0 that is gone"}
+
+
+def test_a_rank_0_that_never_comes_is_told() -> None:
+    store = torch.distributed.HashStore()
+    store.set("meeting", "of a rank 0 that is gone")
+    with pytest.raises(TrainingError, match="Rank 0 did not answer rank 1"):
+        torchrun.meeting(store, Place(1, 1, 2, 2), seconds=0.1)
 
 
 def test_only_a_finished_training_is_validated(tmp_path: Path) -> None:

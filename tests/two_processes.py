@@ -123,8 +123,21 @@ def train_until_stopped(rank: int, plans: str, folder: str, how: str) -> None:
 
 def torchrun(*arguments: str, options: tuple[str, ...] = (), processes: int = RANKS) -> subprocess.Popen[str]:
     """Start `nnunet-volf train` on the phantoms by torchrun, in a process group of its own."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [*launcher, *options, "-m", "nnunet_volf", "train", DATASET, "3d_fullres", "0", "-device", "cpu"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    standalone = [] if "--nnodes" in options else ["--standalone"]
+    command = [
+        *launcher,
+        *standalone,
+        *options,
+        "-m",
+        "nnunet_volf",
+        "train",
+        DATASET,
+        "3d_fullres",
+        "0",
+        "-device",
+        "cpu",
+    ]
     return subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
