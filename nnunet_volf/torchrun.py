@@ -186,17 +186,16 @@ def meeting(store: Any, place: Place, seconds: float = 600.0) -> str:
     if place.rank == 0:
         store.set("meeting", own)
         for rank in range(1, place.ranks):
-            store.set(f"{own}/welcome/{store.get(f'{own}/here/{rank}').decode()}", b"")
+            store.add(f"{own}/welcome/{store.get(f'{own}/here/{rank}').decode()}", 1)
         return own
     deadline = monotonic() + seconds
     while monotonic() < deadline:
         name: str = store.get("meeting").decode()
         store.set(f"{name}/here/{place.rank}", own)
-        waited = 0.0
-        while waited < 1 and not store.check([f"{name}/welcome/{own}"]):
+        patience = monotonic() + 1
+        while monotonic() < patience and not store.add(f"{name}/welcome/{own}", 0):  # torch 2.1 has no store.check
             sleep(0.05)
-            waited += 0.05
-        if store.check([f"{name}/welcome/{own}"]):
+        if store.add(f"{name}/welcome/{own}", 0):
             return name
     raise TrainingError(f"Rank 0 did not answer rank {place.rank} for {seconds:.0f} s. Look at its output first.")
 
