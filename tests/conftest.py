@@ -6,9 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -68,7 +69,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     _build("--wheel", folder / "repository", folder / "wheel")
     _build("--sdist", folder / "repository", folder / "sdist")
     (sdist,) = (folder / "sdist").glob("*.tar.gz")
-    shutil.unpack_archive(sdist, folder / "unpacked", filter="data")
+    only_data: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / "unpacked", **only_data)
     (unpacked,) = (folder / "unpacked").iterdir()
     _build("--wheel", unpacked, folder / "wheel_from_sdist")
     (wheel,) = (folder / "wheel").glob("*.whl")
