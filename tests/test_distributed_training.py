@@ -113,7 +113,7 @@ def follow(process: subprocess.Popen[str], until: str) -> str:
 
 def ranks_of(launcher: int) -> list[int]:
     """The processes that a launcher has started, by rank."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(maxsplit=2) for line in listed.splitlines()]
     return sorted(int(pid) for pid, parent, what in rows if int(parent) == launcher and "nnunet_volf" in what)
 
