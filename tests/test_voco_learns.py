@@ -61,5 +61,5 @@ def test_in_a_hundred_steps_an_encoder_comes_to_tell_position_on_bodies_it_has_n
         optimizer.step()
         if step % 25 == 24:
             found.append(position())
-    assert np.mean(found[-2:]) > 0.3
+    assert np.mean(found[-2:]) > 0.25  # 13 seeds gave 0.29 to 0.40, and 0.16 to 0.23 untrained
     assert np.mean(found[-2:]) > found[0] + 0.1
