@@ -7,8 +7,12 @@ machine, each CPU would be fought for by many.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from nnunet_volf import machine
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CPU_PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -22,7 +26,25 @@ def loader_processes(device_type: str, gpus: int, nnunets: int) -> int:
         return nnunets
     if device_type == "cpu":
         return LOADERS_BESIDE_A_CPU_NETWORK
-    return min(nnunets, machine.suggested_workers(machine.usable_cpus().value, gpus))
+    return with_a_cpu_each(nnunets, gpus)
+
+
+def with_a_cpu_each(workers: int, gpus: int) -> int:
+    """Return how many of so many loader processes for each GPU can have a CPU of their own."""
+    return min(workers, machine.suggested_workers(machine.usable_cpus().value, gpus))
+
+
+def fit_network(network: nn.Module, device_type: str, cpu_precision: str) -> None:
+    """Have a network that is on the CPU compute there as fast as it can; leave one on a GPU as it is."""
+    if device_type != "cpu":
+        return
+    import torch  # settings are read where torch is not loaded
+
+    from nnunet_volf.precision import compute_in_halves_on_cpu
+
+    torch.set_num_threads(network_threads(torch.get_num_threads()))
+    if halves_pay(cpu_precision):
+        compute_in_halves_on_cpu(network)
 
 
 def network_threads(torchs: int) -> int:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed as dist
 from torch import nn
+from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_volf.errors import TrainingError
@@ -91,6 +92,12 @@ class DistributedTraining(Trainer):
                 super().on_train_start()
             finally:
                 self.output_folder_base = folder
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Return the network inside distributed training and torch.compile, as nnU-Net unwraps it to load weights."""
+    inner: nn.Module = network.module if isinstance(network, DistributedDataParallel) else network
+    return inner._orig_mod if isinstance(inner, OptimizedModule) else inner
 
 
 def own_device(kind: str) -> torch.device:

@@ -28,7 +28,6 @@ from nnunet_volf.environment import variable
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.finite_loss import FiniteLoss, NonFiniteLoss
 from nnunet_volf.machine import usable_cpus
-from nnunet_volf.precision import compute_in_halves_on_cpu
 from nnunet_volf.progress import describe_progress
 from nnunet_volf.randomness import capture_global_state, restore_global_state
 from nnunet_volf.ranks import any_rank, highest, of_all_ranks, ranks_on_this_machine, wait_for_all
@@ -78,10 +77,7 @@ class DurableTraining(DistributedTraining, Trainer):
         """Guard the loss, and have the network compute as fast as this CPU can where there is no GPU."""
         super().initialize()
         self.loss: nn.Module = FiniteLoss(self.loss)
-        if self.device.type == "cpu":
-            torch.set_num_threads(cpu_use.network_threads(torch.get_num_threads()))
-            if cpu_use.halves_pay(self.cpu_precision):
-                compute_in_halves_on_cpu(self.network)
+        cpu_use.fit_network(self.network, self.device.type, self.cpu_precision)
 
     def on_train_start(self) -> None:
         """Start as nnU-Net does, with no more loader processes than this training has CPUs."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from nnunet_volf.cases import CaseImage
+from nnunet_volf.cpu_use import fit_network
 from nnunet_volf.dataloading import BatchMaker, ParcelLoader, SampleLoader
 from nnunet_volf.precision import mixed_precision
 from nnunet_volf.pretext.pretext import Pretext
@@ -67,6 +68,7 @@ def _network_step(configuration: Mapping[str, Any], pretext: Pretext, data: torc
         deep_supervision=pretext.deep_supervision,
     )
     network = pretext.network(unet).to(data.device)
+    fit_network(network, data.device.type, pretext.settings.cpu_precision)
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(learning, 1e-4, momentum=0.99, nesterov=True)
 

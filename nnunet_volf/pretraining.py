@@ -25,6 +25,7 @@ from torch import nn
 from nnunet_volf.cases import UnlabeledCases
 from nnunet_volf.checkpoints import plain
 from nnunet_volf.dataloading import BatchMaker, ParcelLoader, SampleLoader
+from nnunet_volf.distributed import unwrapped
 from nnunet_volf.durable import DurableTraining
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.files import write_json
@@ -96,12 +97,6 @@ class PretextTraining(DurableTraining, Trainer):
             return self.pretext.network(build_unet(*arguments, **named))
 
         return build
-
-    def _pretext_network(self) -> nn.Module:
-        """Return the network as the pretext made it, out of what DDP and torch.compile have put around it."""
-        network = self.network.module if self.is_ddp else self.network
-        inner: nn.Module = getattr(network, "_orig_mod", network)
-        return inner
 
     def configure_optimizers(self) -> tuple[Any, Any]:
         """Use nnU-Net's SGD, or AdamW under the same polynomial decay."""
@@ -181,7 +176,7 @@ class PretextTraining(DurableTraining, Trainer):
         """Make the batch where that is left to the device, let the pretext do what comes before a step, and take it."""
         if self.make_batch is not None and "data" not in batch:
             batch = self.make_batch(batch)
-        self.pretext.before_step(self._pretext_network())
+        self.pretext.before_step(unwrapped(self.network))
         output: dict[str, Any] = super().train_step(batch)
         return output
 
@@ -227,7 +222,7 @@ class PretextTraining(DurableTraining, Trainer):
     def _draw_panel(self, path: Path) -> None:
         if self.local_rank != 0 or self.validation_loader is None:
             return
-        network = self._pretext_network()  # a batch of one would make torch.compile compile again
+        network = unwrapped(self.network)  # a batch of one would make torch.compile compile again
         network.eval()
         samples = [self.validation_loader.fixed_sample(self.settings.validation_seed, n) for n in range(SHOWN)]
         with torch.no_grad(), alone():
@@ -237,7 +232,7 @@ class PretextTraining(DurableTraining, Trainer):
 
     def checkpoint_extras(self) -> dict[str, Any]:
         """Keep with the weights what they come from, which of them were trained, and the head if there is one."""
-        network = self._pretext_network()
+        network = unwrapped(self.network)
         return {
             "method": self.pretext.method.label,
             "transfers": list(self.pretext.method.transfers),
@@ -249,7 +244,7 @@ class PretextTraining(DurableTraining, Trainer):
 
     def load_extras(self, state: Mapping[str, Any]) -> None:
         """Load the head of a resumed training."""
-        network = self._pretext_network()
+        network = unwrapped(self.network)
         if isinstance(network, OnEncoder) and "head" in state:
             network.head.load_state_dict(state["head"])
 

@@ -56,7 +56,5 @@ class StepTimes:
         try:
             self._shares.append(torch.cuda.utilization(self._device) / 100)
             self._asked = perf_counter()
-        except (
-            Exception
-        ):  # without nvidia-ml-py, or a driver that does not tell: a figure for the log is all that is lost
+        except Exception:  # without nvidia-ml-py, or a driver that does not tell: all that is lost is a figure
             self._asked = None

@@ -18,14 +18,13 @@ from torch.backends import cudnn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from nnunet_volf.distributed import DistributedTraining
+from nnunet_volf.distributed import DistributedTraining, unwrapped
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.files import read_json, write_json
 from nnunet_volf.ranks import Place, of_all_ranks
 from nnunet_volf.training_files import BEST, FINAL, LATEST
 from nnunet_volf.weights.dialects import read_pretrained
 from nnunet_volf.weights.names import canonical_name, is_head
-from nnunet_volf.weights.origin import unwrapped
 
 # What lay in the output folder when a new training began: a restart goes on from what was written since.
 _BEFORE = "checkpoints_before.json"

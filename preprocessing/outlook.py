@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_volf import machine
+from nnunet_volf.cpu_use import with_a_cpu_each
 from nnunet_volf.plans import PlannedDataset
 from nnunet_volf.pretext.catalogue import Method
 from nnunet_volf.progress import readable_time
@@ -107,7 +107,7 @@ def _workers(gpus: int) -> int:
     """Return how many of the loader workers that nnU-Net starts for each GPU have a CPU of their own."""
     from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
-    return min(int(get_allowed_n_proc_DA()), machine.suggested_workers(machine.usable_cpus().value, gpus))
+    return with_a_cpu_each(int(get_allowed_n_proc_DA()), gpus)
 
 
 def _readable(size: float) -> str:

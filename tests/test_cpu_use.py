@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from nnunet_volf import cpu_use, machine
 from nnunet_volf.machine import Limit
@@ -61,3 +62,10 @@ def test_halves_are_for_cpus_that_compute_with_them_and_for_who_asks(
 ) -> None:
     monkeypatch.setattr(machine, "computes_bfloat16", lambda: able)
     assert cpu_use.halves_pay(asked) is halves
+
+
+def test_a_network_on_a_gpu_is_left_as_it_is() -> None:
+    network = torch.nn.Linear(2, 2)
+    cpu_use.fit_network(network, "cuda", "bfloat16")
+    assert network(torch.ones(1, 2)).dtype is torch.float32
+    assert "forward" not in vars(network)

@@ -119,3 +119,22 @@ def test_what_the_device_makes_of_a_batch_counts_as_part_of_a_step(
     _, made, handed_over = done
     assert tuple(made["data"].shape) == (2, 1, *plan["patch_size"])
     assert "voxels" in handed_over
+
+
+@pytest.mark.parametrize(("precision", "computed"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_the_network_is_timed_in_the_precision_that_it_will_be_trained_in(
+    phantoms: NnUNetFolders, monkeypatch: pytest.MonkeyPatch, precision: str, computed: torch.dtype
+) -> None:
+    plan = json.loads((phantoms.preprocessed / DATASET / "nnUNetPlans.json").read_text())["configurations"]["2d"]
+    dtypes: set[torch.dtype] = set()
+    forward = torch.nn.Conv2d.forward
+
+    def note(self: torch.nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
+        features = forward(self, images)
+        dtypes.add(features.dtype)
+        return features
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", note)
+    settings = VolFSettings.from_mapping({"cpu_precision": precision})
+    measure_speed(plan, VolumeFusion(settings, given_by(plan, ["CT"], DATASET)), torch.device("cpu"))
+    assert dtypes == {computed}

@@ -12,7 +12,7 @@ import pytest
 from conftest import NnUNetFolders
 from unlabeled import NAME, import_scans, write_scans
 
-from nnunet_volf import estimate
+from nnunet_volf import estimate, machine
 from nnunet_volf.cli import main
 from nnunet_volf.estimate import Speed
 from nnunet_volf.plans import PlannedDataset, planned_dataset
@@ -124,7 +124,7 @@ def time_told(
 ) -> str:
     settings = {"epochs": 100, "iterations": 36}
     monkeypatch.setattr(estimate, "measure_speed", lambda *_: speed)
-    monkeypatch.setattr(outlook.machine, "usable_cpus", lambda: SimpleNamespace(value=cpus))
+    monkeypatch.setattr(machine, "usable_cpus", lambda: SimpleNamespace(value=cpus))
     monkeypatch.setattr("os.cpu_count", lambda: cpus)
     return describe_time(planned_dataset("901"), "3d_fullres", settings, METHODS["volf"], device, gpus)
 

@@ -61,10 +61,9 @@ def run(args: argparse.Namespace) -> int:
 def _refuse_contradictions(args: argparse.Namespace) -> None:
     if args.fold != "all" and not args.fold.isdigit():
         raise TrainingError(f"The fold is a number or all, and not {args.fold!r}.")
-    for first, second in (("c", "val"), ("c", "pretrained_weights"), ("val_best", "disable_checkpointing")):
-        if getattr(args, first) and getattr(args, second):
-            names = {"pretrained_weights": "-pretrained_weights"}
-            raise TrainingError(f"--{first} and {names.get(second, f'--{second}')} contradict each other. Choose one.")
+    for pair in (("--c", "--val"), ("--c", "-pretrained_weights"), ("--val_best", "--disable_checkpointing")):
+        if all(getattr(args, option.lstrip("-")) for option in pair):
+            raise TrainingError(f"{' and '.join(pair)} contradict each other. Choose one.")
 
 
 def _join(args: argparse.Namespace, place: Place) -> None:

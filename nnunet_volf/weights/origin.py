@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torch._dynamo import OptimizedModule
-from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_volf.distributed import unwrapped
 from nnunet_volf.errors import WeightsError
 from nnunet_volf.weights.briefing import brief
 from nnunet_volf.weights.dialects import read_pretrained
@@ -20,12 +19,6 @@ SCRATCH = (
     "No pretrained weights: this is the scratch arm, with the same schedule and everything else as with them. "
     "Name a file with -pretrained_weights to fine-tune."
 )
-
-
-def unwrapped(network: nn.Module) -> nn.Module:
-    """Return the network inside distributed training and torch.compile, as nnU-Net unwraps it to load weights."""
-    inner: nn.Module = network.module if isinstance(network, DistributedDataParallel) else network
-    return inner._orig_mod if isinstance(inner, OptimizedModule) else inner
 
 
 class LoadingWatch:
