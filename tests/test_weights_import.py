@@ -22,6 +22,8 @@ from nnunet_volf.weights.dialects import read_pretrained
 from nnunet_volf.weights.importing import default_output, import_weights
 from nnunet_volf.weights.pretrained import Architecture, Pretrained
 
+UNET = "dynamic_network_architectures.architectures.unet"
+
 OF_THE_FILE = ("path", "opened", "tensors", "stored", "notes", "plans")
 
 
@@ -192,9 +194,17 @@ def described(
         (described(conv_op="mypackage.Conv3d"), "conv_op = 'mypackage.Conv3d', which is no layer of torch.nn"),
         (described(nonlin=print), "which is no layer of torch.nn"),
         (described(norm_op=["torch.nn.Conv3d"]), "which is no layer of torch.nn"),
-        (described(needs=["conv_op", "n_stages"]), "The file wants n_stages imported"),
+        (described(needs=["conv_op", "n_stages"]), "The file wants 'n_stages' imported"),
         (described(n_stages=10**9), "a network of 1000000000 stages"),
         (described(n_stages="6"), "a network of '6' stages"),
+        (described(f"{UNET}.torch.hub.load"), "is not one of nnU-Net's or ours"),  # through what a module imports
+        (described(f"{UNET}.UNetDecoder"), "is not one of nnU-Net's or ours"),
+        (described("nnunet_volf.networks.pct_net.torch.hub.load"), "is not one of nnU-Net's or ours"),
+        (described("nnunet_volf.networks.import_module"), "is not one of nnU-Net's or ours"),
+        (described(n_conv_per_stage_decoder=[10**9, 1]), "n_conv_per_stage_decoder = [1000000000, 1]"),
+        (described(n_blocks_per_stage=10**9), "n_blocks_per_stage = 1000000000"),
+        (described(kernel_sizes=[[3, 3, 3]] * 10**5), "kernel_sizes = [[3, 3, 3], "),
+        (described(features_per_stage=[10**9] * 3), "features_per_stage = [1000000000, "),
     ],
 )
 def test_networks_that_could_be_anything_are_not_built(architecture: Architecture, message: str) -> None:
@@ -205,19 +215,22 @@ def test_networks_that_could_be_anything_are_not_built(architecture: Architectur
 
 def test_networks_of_nnunets_are_built() -> None:
     check_buildable(described())
-    check_buildable(described("dynamic_network_architectures.architectures.unet.PlainConvUNet"))
+    check_buildable(described(f"{UNET}.PlainConvUNet"))
+    check_buildable(described("dynamic_network_architectures.architectures.residual_unet.ResidualEncoderUNet"))
+    check_buildable(described("nnunet_volf.networks.PCTNet"))
     check_buildable(
         described(conv_op="torch.nn.Conv2d", norm_op="torch.nn.BatchNorm2d", dropout_op="torch.nn.Dropout2d")
     )
 
 
-def test_a_file_whose_plans_name_a_program_runs_nothing(tmp_path: Path) -> None:
-    witness = tmp_path / "it-was-run"
-    architecture = {
-        "network_class_name": "subprocess.Popen",
-        "arch_kwargs": {"args": ["touch", str(witness)]},
-        "_kw_requires_import": [],
-    }
+@pytest.mark.parametrize("place", ["subprocess.Popen", f"{UNET}.torch.hub.load"])
+def test_a_file_whose_plans_name_a_program_runs_nothing(tmp_path: Path, place: str) -> None:
+    witness, repository = tmp_path / "it-was-run", tmp_path / "hub"
+    repository.mkdir()
+    (repository / "hubconf.py").write_text(f"open({str(witness)!r}, 'w').close()\n", encoding="utf-8")
+    of_hub = {"repo_or_dir": str(repository), "model": "x", "source": "local"}
+    arguments = of_hub if place.endswith("load") else {"args": ["touch", str(witness)]}
+    architecture = {"network_class_name": place, "arch_kwargs": arguments, "_kw_requires_import": []}
     configuration = {
         "spacing": [1, 1, 1], "patch_size": [8, 8, 8], "normalization_schemes": ["x"], "architecture": architecture,
     }  # fmt: skip
@@ -227,10 +240,12 @@ def test_a_file_whose_plans_name_a_program_runs_nothing(tmp_path: Path) -> None:
     source = written(tmp_path / "a.pth", {"network_weights": weights, "init_args": init})
     imported = import_weights(source, tmp_path / "b.pth")
     assert not witness.exists()
-    assert any("The network class subprocess.Popen is not one of" in note for note in imported.weights.notes)
+    assert any(f"The network class {place} is not one of" in note for note in imported.weights.notes)
     assert imported.weights.architecture is None
-    assert b"subprocess" not in (tmp_path / "b.pth").read_bytes().replace(b"network class subprocess.Popen", b"")
+    assert place.encode() not in (tmp_path / "b.pth").read_bytes().replace(f"network class {place}".encode(), b"")
     assert imported.weights.preparation == read_pretrained(source).preparation
+    assert main(["weights", "export", str(source), "-o", str(tmp_path / "c.pth")]) == 2
+    assert not witness.exists()
 
 
 def test_a_network_that_can_not_be_built_is_said_to_be_so(tmp_path: Path) -> None:
