@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from nnunet_volf.errors import TrainingError
+from nnunet_volf.files import replacing
 
 
 def plain(value: Any) -> Any:
@@ -44,17 +45,11 @@ def write_checkpoint(path: Path, checkpoint: dict[str, Any], keep_as: Path | Non
             f"is {broken[0]}. The files written before are untouched; continue from them with --c and a lower "
             "learning_rate."
         )
-    aside = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    try:
+    with replacing(path) as aside:
         with aside.open("wb") as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
         if keep_as is not None and path.is_file():
             _keep(path, keep_as)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -90,10 +85,8 @@ def read_newest(candidates: Sequence[Path]) -> tuple[Path, dict[str, Any], list[
 
 def _keep(path: Path, keep_as: Path) -> None:
     """Give a file a second name; a hard link costs nothing, and file systems without them get a copy."""
-    aside = keep_as.with_name(f"{keep_as.name}.tmp{os.getpid()}")
-    aside.unlink(missing_ok=True)
-    try:
-        os.link(path, aside)
-    except OSError:
-        shutil.copyfile(path, aside)
-    aside.replace(keep_as)
+    with replacing(keep_as) as aside:
+        try:
+            os.link(path, aside)
+        except OSError:
+            shutil.copyfile(path, aside)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import nnunet_volf
 from nnunet_volf import commands
 from nnunet_volf.errors import VolFError
+from nnunet_volf.storage_errors import storage_error
 
 # What a shell reports for a program ended by Ctrl-C, and for one whose reader went away.
 _INTERRUPTED = 130
@@ -31,6 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The interpreter flushes stdout once more at exit, and would complain there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+    except OSError as error:
+        told = storage_error(error)
+        if told is None:
+            raise
+        print(f"nnunet-volf: {told}", file=sys.stderr)
+        return 2
     return code
 
 

@@ -23,3 +23,7 @@ class WeightsError(VolFError):
 
 class BenchmarkError(VolFError):
     """A comparison cannot be made as it was asked for."""
+
+
+class StorageError(VolFError):
+    """A disk or folder fails a run: full, read-only, gone. No single case is to blame, and the run can go on later."""

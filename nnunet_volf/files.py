@@ -4,24 +4,57 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+import os
+import secrets
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from nnunet_volf.storage_errors import told_plainly
+
+_UNFINISHED = ".tmp"
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a place beside a file to write to, and move what is there into the file's place when it is whole."""
-    aside = path.with_name(f"{path.name}.tmp")
-    yield aside
-    aside.replace(path)
+    """Give a place beside a file to write to, and move what is there into the file's place when it is whole.
+
+    What cannot be written is removed, and the file that was there before stays. Two writers do not meet.
+    """
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    try:
+        with told_plainly(path, aside):
+            yield aside
+            flush(aside)
+            aside.replace(path)
+    finally:
+        with contextlib.suppress(OSError):  # of the disk that has just failed
+            aside.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have a file on the disk before its name is, or a power failure could leave a name without its content."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what runs that were killed have left of files like these; for whoever alone may write in the folder."""
+    for path in folder.glob(f"*{_UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write plain data as JSON."""
     with replacing(path) as aside:
         aside.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines of text."""
+    with replacing(path) as aside:
+        aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

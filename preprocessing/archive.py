@@ -7,14 +7,16 @@ journal. So a run that is interrupted goes on where it was, and one on a grown a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_volf import files
 from nnunet_volf.datasets import MANIFEST, RAW, nnunet_folder
-from nnunet_volf.errors import DataError
+from nnunet_volf.errors import DataError, StorageError
+from nnunet_volf.files import write_lines
 
 from . import assembly
 from .alignment import AlignTask, align
@@ -65,7 +67,10 @@ def import_archive(request: Request, found: Found | None = None) -> Imported:
         seen = ", ".join(f"{count} {ending}" for ending, count in common_endings(found.ignored)[:5]) or "nothing"
         raise DataError(f"{request.source} holds no image that can be read. Found there: {seen}.")
     _check_origin(request, folder)
+    folder.mkdir(exist_ok=True)
     with only_import(folder):
+        _check_origin(request, folder)  # which may have been another import's until now
+        _note_origin(request, folder)
         return _import(request, found, folder)
 
 
@@ -85,20 +90,21 @@ def _check_origin(request: Request, folder: Path) -> None:
             f"{folder.name} was imported with --channels {before}, and now --channels {now} is asked for. Give the "
             "same, or choose another number (-d)."
         )
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(f"{now}\n", encoding="utf-8")
-    _remember_source(folder / SOURCES, str(Path(request.source).expanduser().absolute()))
 
 
-def _remember_source(path: Path, source: str) -> None:
-    """Note where the images come from, so that the next import from there finds the dataset by itself."""
-    known = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+def _note_origin(request: Request, folder: Path) -> None:
+    """Note the channels, and where the images come from: the next import from there finds the dataset by itself."""
+    write_lines(folder / CHANNELS, [describe(request.policy.channels)])
+    sources, source = folder / SOURCES, str(Path(request.source).expanduser().absolute())
+    known = sources.read_text(encoding="utf-8").splitlines() if sources.is_file() else []
     if source not in known:
-        path.write_text("\n".join([*known, source]) + "\n", encoding="utf-8")
+        write_lines(sources, [*known, source])
 
 
 def _import(request: Request, found: Found, folder: Path) -> Imported:
     remove_unfinished(folder / CONVERTED)
+    for own in (folder, folder / "import"):
+        files.remove_unfinished(own)
     with Journal(folder / JOURNAL) as journal:
         tasks = worklist(request, found, folder, journal)
         to_do = [task for task in tasks if _is_to_do(journal, task, request.retry)]
@@ -132,13 +138,23 @@ def _look(
     running = run_parallel(
         take_in, to_do, workers=request.workers, memory_of=memory_of, memory=request.memory, preload=_PRELOAD
     )
-    with closing(show(running, len(to_do), "Looking at images")) as shown:
+    with _saying_what_is_kept(journal, tasks), closing(show(running, len(to_do), "Looking at images")) as shown:
         for number, done in enumerate(shown, start=len(keys) + 1):
             result = done.result or _died(done.task, done.failure)
             journal.write(done.task.key, done.task.signature, result)
             refused.update(_fault(result))
             if number >= LEAST_LOOKED_AT and refused.total() > request.most_refused * number:
                 raise _too_many(journal, refused, number, request, folder)
+
+
+@contextmanager
+def _saying_what_is_kept(journal: Journal, tasks: Sequence[IntakeTask]) -> Iterator[None]:
+    """Where the disk ends an import, say how far it has come."""
+    try:
+        yield
+    except StorageError as error:
+        done = sum(journal.holds(task.key, task.signature) for task in tasks)
+        raise StorageError(f"{error} {done} of {len(tasks)} images have been looked at, and are kept.") from error
 
 
 def _fault(result: Mapping[str, Any]) -> list[str]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import os
 from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 
 import SimpleITK
+
+from nnunet_volf.files import flush
+from nnunet_volf.storage_errors import told_plainly
 
 from .volumes import Volume
 
@@ -20,11 +25,28 @@ def write_converted(folder: Path, volume: Volume, content: str) -> Path:
     """Write a volume as NIfTI under a name made of its content and grid, whole or not at all, and return its path."""
     grid = repr((content, volume.spacing, volume.origin, volume.direction))
     path = folder / f"{blake2b(grid.encode(), digest_size=8).hexdigest()}.nii.gz"
-    folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{path.stem}.{os.getpid()}.nii.gz"
-    SimpleITK.WriteImage(to_image(volume), str(unfinished), useCompression=True, compressionLevel=_LEVEL)
-    unfinished.replace(path)
+    try:
+        with told_plainly(path, unfinished):
+            folder.mkdir(exist_ok=True)  # the dataset's own is there, or its disk is gone
+            SimpleITK.WriteImage(to_image(volume), str(unfinished), useCompression=True, compressionLevel=_LEVEL)
+            _require_whole(unfinished, volume.voxels.nbytes)
+            flush(unfinished)
+            unfinished.replace(path)
+    finally:
+        with contextlib.suppress(OSError):  # of the disk that has just failed
+            unfinished.unlink(missing_ok=True)
     return path
+
+
+def _require_whole(path: Path, size: int) -> None:
+    """Refuse a compressed file with fewer voxels than were to be written: ITK says nothing where a disk is full."""
+    written = 0
+    with gzip.open(path) as file:
+        while block := file.read(1 << 20):
+            written += len(block)
+    if written < size:
+        raise EOFError(f"{path.name} holds {written} of {size} bytes of voxels.")
 
 
 def to_image(volume: Volume) -> SimpleITK.Image:

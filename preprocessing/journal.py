@@ -6,36 +6,33 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from nnunet_volf.errors import DataError
+from nnunet_volf.locks import only_one
+from nnunet_volf.storage_errors import storage_error
 
 JOURNAL = "import/journal.jsonl"  # in a raw dataset
 
 
-@contextlib.contextmanager
-def only_import(folder: Path) -> Iterator[None]:
+def only_import(folder: Path) -> AbstractContextManager[bool]:
     """Keep others from writing into the journal of a raw dataset meanwhile."""
-    try:
-        with FileLock(folder / "import" / "lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise DataError(f"Another import into {folder.name} is at work. Wait for it, or stop it.") from error
+    return only_one(folder / "import" / "lock", f"Another import into {folder.name}")
 
 
 class Journal:
     """Results of tasks by key; the newest line of a key counts.
 
-    A run that is killed loses at most the line it was writing. Only keys and positions are kept in memory: with 100,000
-    volumes the results themselves would be hundreds of megabytes.
+    A run that is killed loses at most the line it was writing, and so does one whose disk is full. Only keys and
+    positions are kept in memory: with 100,000 volumes the results themselves would be hundreds of megabytes.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b")
+        self._path = path
+        self._end = path.open("ab", buffering=0)  # a buffer would try again, later, to write what did not fit
+        self._file = path.open("rb")
         self._places: dict[str, int] = {}
         self._signatures: dict[str, str] = {}
         self._load()
@@ -46,6 +43,7 @@ class Journal:
 
     def __exit__(self, *exception: object) -> None:
         """Close the file."""
+        self._end.close()
         self._file.close()
 
     def __iter__(self) -> Iterator[str]:
@@ -63,11 +61,18 @@ class Journal:
         return result
 
     def write(self, key: str, signature: str, result: dict[str, Any]) -> None:
-        """Append the result of a task."""
-        place = self._file.seek(0, os.SEEK_END)
-        line = json.dumps({"key": key, "signature": signature, "result": result})
-        self._file.write(line.encode("ascii") + b"\n")
-        self._file.flush()
+        """Append the result of a task; where that fails, what was there stays, and nothing more is appended."""
+        line = json.dumps({"key": key, "signature": signature, "result": result}).encode("ascii") + b"\n"
+        place = self._end.seek(0, os.SEEK_END)
+        try:
+            rest = memoryview(line)
+            while rest:  # a disk that gets full takes a part first
+                rest = rest[self._end.write(rest) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):  # else the torn line is cut off when the journal is next opened
+                self._end.truncate(place)
+            self._end.close()
+            raise storage_error(error, self._path) or error from error
         self._places[key], self._signatures[key] = place, signature
 
     def _load(self) -> None:
@@ -78,7 +83,8 @@ class Journal:
                 entry = json.loads(line if line.endswith(b"\n") else b"")
                 key, signature = entry["key"], entry["signature"]
             except (ValueError, TypeError, KeyError):
-                self._file.truncate(place)  # torn by a crash; what follows, if anything, was never acknowledged
+                self._end.truncate(place)  # torn by a crash; what follows, if anything, was never acknowledged
                 break
             self._places[key], self._signatures[key] = place, signature
             place += len(line)
+        self._file.seek(0, os.SEEK_END)  # lets go of what it has read ahead, which may have been cut off since

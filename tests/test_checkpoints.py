@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nnunet_volf import checkpoints
-from nnunet_volf.errors import TrainingError
+from nnunet_volf.errors import StorageError, TrainingError
 
 
 def checkpoint(value: float = 1.0) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("torch.save", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StorageError, match=r"x\.pth: the disk is full, .* MB are free"):
         checkpoints.write_checkpoint(path, checkpoint(2.0))
     assert checkpoints.read_checkpoint(path)["network_weights"]["a"][0] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["x.pth"]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from nnunet_volf.benchmark.experiment import Experiment
 from nnunet_volf.benchmark.results import Failure, Outcome, Run
 from nnunet_volf.errors import BenchmarkError
 from nnunet_volf.files import read_json, write_json
+from nnunet_volf.locks import only_one
 
 EXPERIMENT, RESULT, FAILED, LOG = "experiment.json", "result.json", "failed.json", "log.txt"
 IMAGES = "images.json"  # hashes of what images show, noted before the question is
@@ -48,15 +47,10 @@ def open_folder(folder: Path, experiment: Experiment) -> None:
     write_json(path, experiment.to_mapping())
 
 
-@contextmanager
-def only_benchmark(folder: Path) -> Iterator[None]:
+def only_benchmark(folder: Path) -> AbstractContextManager[bool]:
     """Keep a second benchmark from doing the same trainings in a folder meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-    except Timeout as error:
-        raise BenchmarkError(f"Another benchmark is at work in {folder}. Wait for it, or stop it.") from error
+    return only_one(folder / LOCK, f"Another benchmark in {folder}")
 
 
 def outcome_of(folder: Path, run: Run) -> Outcome | None:
