@@ -6,46 +6,20 @@ with nothing else running. Whatever ends this process ends the workers: Ctrl-C, 
 
 from __future__ import annotations
 
-import importlib
-import multiprocessing
-import os
-import pickle
-import re
-import signal
-import sys
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as TooSlow  # another class than the builtin until Python 3.11
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pebble import ProcessExpired, ProcessPool
+from nnunet_volf.errors import StorageError
 
-from nnunet_volf.errors import DataError
-
+from .failures import Death, Room, died, too_slow
+from .pools import LOOK_AROUND_SECONDS, Pool, outcome_here
 from .refusals import Refused
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-# Read by the libraries when they are loaded; a worker is one of many and keeps to one thread.
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "BLOSC_NTHREADS",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)
-_LOOK_AROUND_SECONDS = 1.0  # how long Ctrl-C (on Windows) and the discovery of a lost item may take
-_MOST_BROKEN_POOLS = 3
-_PATH = re.compile(r"""'[^']*[/\\][^']*'|"[^"]*[/\\][^"]*"|\S*[/\\]\S*""")
-_MESSAGE_LENGTH = 300
 
 
 @dataclass(frozen=True)
@@ -55,6 +29,13 @@ class Done(Generic[Task, Result]):
     task: Task
     result: Result | None
     failure: Refused | None
+
+    @classmethod
+    def of(cls, task: Task, outcome: Any) -> Done[Task, Result]:
+        """Tell a refusal from a result; a full disk is no fault of an item, and ends the run."""
+        if isinstance(outcome, StorageError):
+            raise outcome
+        return cls(task, None, outcome) if isinstance(outcome, Refused) else cls(task, outcome, None)
 
 
 @dataclass(frozen=True)
@@ -88,7 +69,7 @@ def run_parallel(
         preload: modules to import once, before the first item.
     """
     if workers == 0:
-        return (_done(task, _outcome(function, task)) for task in tasks)
+        return (Done.of(task, outcome_here(function, task)) for task in tasks)
     weigh = memory_of or (lambda _task: 0)
     return _Run(function, iter(tasks), workers, weigh, memory, timeout, tuple(preload)).outcomes()
 
@@ -106,27 +87,25 @@ class _Run(Generic[Task, Result]):
         timeout: float | None,
         preload: tuple[str, ...],
     ) -> None:
-        self.function, self.tasks, self.workers, self.weigh = function, tasks, workers, weigh
-        self.memory, self.timeout, self.preload = memory, timeout, preload
+        self.function, self.tasks, self.weigh = function, tasks, weigh
+        self.memory, self.timeout = memory, timeout
         # What waits in the pool could start at any time, so with a budget nothing waits there.
         self.most = workers if memory is not None else 2 * workers
-        self.pool: ProcessPool | None = None
+        self.pool = Pool(workers, preload)
         self.flying: dict[Future[bytes], _Entry] = {}
         self.suspects: list[_Entry] = []
         self.next: _Entry | None = None
-        self.broken = 0  # pools in a row that broke before any item was done
-        self.unattended: set[int] = set()
 
     def outcomes(self) -> Generator[Done[Task, Result], None, None]:
         try:
             while self._admit():
-                finished, _ = wait(self.flying, _LOOK_AROUND_SECONDS, FIRST_COMPLETED)
+                finished, _ = wait(self.flying, LOOK_AROUND_SECONDS, FIRST_COMPLETED)
                 if not finished:
-                    self._give_up_lost_items()
+                    self.pool.give_up_lost_items()
                 for future in finished:
                     yield from self._settle(future)
         finally:
-            self._stop()
+            self.pool.stop()
 
     def _admit(self) -> bool:
         """Hand out what may start now; return whether anything is in flight."""
@@ -150,190 +129,18 @@ class _Run(Generic[Task, Result]):
             self._start(entry)
 
     def _start(self, entry: _Entry) -> None:
-        payload = pickle.dumps((self.function, entry.task))
-        for _ in range(_MOST_BROKEN_POOLS):
-            if self.pool is None:
-                self.pool = _make_pool(self.workers, self.preload)
-            try:
-                self.flying[self.pool.schedule(_work, (payload,), timeout=self.timeout)] = entry
-                return
-            except (RuntimeError, BrokenProcessPool):
-                self._stop()
-        raise _cannot_work()
+        self.flying[self.pool.start(self.function, entry.task, self.timeout)] = entry
 
     def _settle(self, future: Future[bytes]) -> Iterator[Done[Task, Result]]:
         entry = self.flying.pop(future)
         problem = future.exception()
         if problem is None:
-            self.broken = 0
-            yield _done(entry.task, pickle.loads(future.result()))
+            yield Done.of(entry.task, self.pool.outcome_of(future))
         elif isinstance(problem, TooSlow):
-            yield _done(entry.task, _too_slow(self.timeout))
+            yield Done.of(entry.task, too_slow(self.timeout))
         else:
-            if isinstance(problem, BrokenProcessPool):
-                self._pool_broke()
+            self.pool.note(problem)
             if entry.again:
-                yield _done(entry.task, _died(problem))
+                yield Done.of(entry.task, died(Death.of(problem), Room(entry.memory, self.memory or 0)))
             else:
                 self.suspects.append(_Entry(entry.task, entry.memory, True))
-
-    def _pool_broke(self) -> None:
-        if self.pool is None:  # seen with another item of the same pool
-            return
-        self._stop()
-        self.broken += 1
-        if self.broken >= _MOST_BROKEN_POOLS:
-            raise _cannot_work()
-
-    def _give_up_lost_items(self) -> None:
-        """Fail items whose worker is gone without pebble's noticing.
-
-        It overlooks a worker that leaves with exit code 0, and one that dies before its receipt for the item was
-        read. Twice in a row, as an item may be about to be settled.
-        """
-        if self.pool is None:
-            return
-        manager = self.pool._pool_manager
-        items, workers = dict(manager.task_manager.tasks), dict(manager.worker_manager.workers)
-        unattended = {number for number, item in items.items() if item.worker_id and item.worker_id not in workers}
-        for number in unattended & self.unattended:
-            items[number].future.set_exception(ProcessExpired("lost"))
-            manager.task_manager.tasks.pop(number, None)
-        self.unattended = unattended
-
-    def _stop(self) -> None:
-        """Stop all workers at once, whatever they do."""
-        if self.pool is not None:
-            pool, self.pool = self.pool, None
-            pool.stop()
-            pool.join()
-
-
-def _make_pool(workers: int, preload: tuple[str, ...]) -> ProcessPool:
-    # System libraries of macOS may not be forked, which is why Python itself spawns there.
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    if sys.platform == "linux":
-        context.set_forkserver_preload([__name__, *preload])
-        _start_server()
-    return ProcessPool(workers, initializer=_settle_in, initargs=(preload,), context=context)
-
-
-def _start_server() -> None:
-    """Start the process that workers are forked from, in a folder where it finds the modules that this one has.
-
-    Until Python 3.12.8 it looks for what it preloads in its working folder first. In a checkout of this package that
-    would be a part of the package only. Workers come back here, and get this process's search path.
-    """
-    here = Path.cwd()
-    os.chdir(Path(os.__file__).parent)
-    try:
-        forkserver.ensure_running()
-    finally:
-        os.chdir(here)
-
-
-def _settle_in(preload: tuple[str, ...]) -> None:
-    """Prepare a worker: one thread, no life of its own, modules loaded."""
-    for variable in _THREAD_VARIABLES:
-        os.environ[variable] = "1"
-    # Pebble's handler is Python code, which waits for the end of a long call into C.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    for module in preload:
-        importlib.import_module(module)
-    _keep_to_one_thread()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-def _keep_to_one_thread() -> None:
-    """Limit what was loaded before the variables were set."""
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-    if "blosc2" in sys.modules:
-        sys.modules["blosc2"].set_nthreads(1)
-    if "SimpleITK" in sys.modules:
-        sys.modules["SimpleITK"].ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-
-
-def _work(payload: bytes) -> bytes:
-    """Call the function in a worker. Bytes both ways: what cannot be unpickled would break pebble's pool."""
-    try:
-        function, task = pickle.loads(payload)
-    except Exception as error:
-        return pickle.dumps(_error(error))
-    outcome = _outcome(function, task)
-    try:
-        return pickle.dumps(outcome)
-    except Exception as error:
-        return pickle.dumps(_error(error))
-
-
-def _outcome(function: Callable[[Any], Any], task: Any) -> Any:
-    try:
-        return function(task)
-    except MemoryError:
-        if multiprocessing.parent_process() is None:
-            return _died(None)
-        raise  # as if the worker had been killed for it
-    except Refused as refused:
-        return refused
-    except Exception as error:
-        return _error(error)
-
-
-def _done(task: Any, outcome: Any) -> Done[Any, Any]:
-    return Done(task, None, outcome) if isinstance(outcome, Refused) else Done(task, outcome, None)
-
-
-def describe_error(error: BaseException) -> str:
-    """Return the type and message of an exception in one line, without paths."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    line = " ".join(_PATH.sub("...", text).split())
-    if len(line) > _MESSAGE_LENGTH:
-        line = f"{line[:_MESSAGE_LENGTH]}..."
-    return f"{type(error).__name__}: {line}" if line else type(error).__name__
-
-
-def _error(error: Exception) -> Refused:
-    return Refused(
-        "error",
-        f"It failed with {describe_error(error)}.",
-        "Look at the file with another program. If it opens there, please report this message.",
-    )
-
-
-def _died(problem: BaseException | None) -> Refused:
-    code = getattr(problem, "exitcode", None)
-    ended = f"ended with exit code {code}" if code else "ended without a word"
-    return Refused(
-        "worker",
-        f"Its worker process {ended}, twice, the second time with nothing else running."
-        if problem is not None
-        else "There was not enough memory for it.",
-        "Most often memory ran out (exit code -9): close other programs or use a machine with more. Exit code -11 is a "
-        "crash in a reader, mostly of a damaged file.",
-    )
-
-
-def _too_slow(timeout: float | None) -> Refused:
-    return Refused(
-        "timeout",
-        f"It took longer than {timeout:g} seconds and was stopped.",
-        "Look whether the storage answers, and whether the file is far larger than the others; then run again.",
-    )
-
-
-def _cannot_work() -> DataError:
-    return DataError(
-        f"Worker processes ended {_MOST_BROKEN_POOLS} times in a row before they had done anything. Try fewer workers "
-        "(-np), or none (-np 0), which shows the error itself."
-    )

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_volf.preprocessing.refusals import Refused
 
 
@@ -25,9 +27,26 @@ def misbehave(task: str) -> str:
         Path("/home/me/nothing/here").read_text()
     if task == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if task == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
     if task == "hang":
         time.sleep(300)
     return task
+
+
+def allocate(task: tuple[str, int]) -> str:
+    """Fill that many megabytes, of which a limit of the system lets this process have 300 more than it has now."""
+    import resource
+
+    name, megabytes = task
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + 300 * 1024**2
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    try:
+        np.ones(megabytes * 1024**2, np.uint8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return name
 
 
 def leave_quietly(_task: str) -> None:

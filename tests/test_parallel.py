@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from parallel_tasks import (
     Unpicklable,
+    allocate,
     annotate,
     count_threads,
     die_unless_alone,
@@ -25,7 +26,8 @@ from parallel_tasks import (
 from processes import alive, wait_until
 
 from nnunet_volf.errors import DataError
-from nnunet_volf.preprocessing.parallel import Done, describe_error, run_parallel
+from nnunet_volf.preprocessing.failures import describe_error
+from nnunet_volf.preprocessing.parallel import Done, run_parallel
 from nnunet_volf.preprocessing.refusals import Refused
 
 TESTS = Path(__file__).parent
@@ -97,8 +99,47 @@ def test_a_worker_that_dies_costs_only_its_item(tmp_path: Path) -> None:
     assert failure.reason == (
         "Its worker process ended with exit code -9, twice, the second time with nothing else running."
     )
-    assert "memory" in failure.advice
+    assert "for want of memory" in failure.advice
     assert [done[task].result for task in ("fine", "also", "more")] == ["fine", "also", "more"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory as Linux keeps them")
+def test_an_item_for_which_there_is_no_memory_is_told_with_what_it_needs() -> None:
+    tasks = [("small", 10), ("large", 3000)]
+    done = by_task(run_parallel(allocate, tasks, workers=1, memory_of=lambda task: task[1] * 1024**2, memory=4 * 10**9))
+    assert done[tasks[0]].result == "small"
+    failure = done[tasks[1]].failure
+    assert (failure.kind, failure.reason) == (
+        "worker",
+        "Its worker process ran out of memory, twice, the second time with nothing else running. It was estimated to "
+        "need 3.1 GB, of 4.0 GB for all workers together.",
+    )
+    assert failure.advice == (
+        "Close other programs, raise the limit of the job or container, or use a machine with more memory. Where it "
+        "happens to many, let fewer run at once: -np, or --memory when preprocessing."
+    )
+
+
+@posix
+def test_an_item_that_is_too_large_for_the_memory_here_is_said_to_be() -> None:
+    (done,) = run_parallel(misbehave, ["kill"], workers=2, memory_of=lambda _task: 30 * 10**9, memory=8 * 10**9)
+    assert done.failure.reason == (
+        "Its worker process ended with exit code -9, twice, the second time with nothing else running. It was "
+        "estimated to need 30.0 GB, of 8.0 GB for all workers together."
+    )
+    assert done.failure.advice == (
+        "It is too large for the memory here: do it on a machine, or in a job or container, that may use more (what is "
+        "done stays done), or plan a coarser spacing."
+    )
+
+
+@posix
+def test_a_crash_is_told_from_a_lack_of_memory() -> None:
+    (done,) = run_parallel(misbehave, ["crash"], workers=1)
+    assert "ended with exit code -11, twice" in done.failure.reason
+    assert done.failure.advice == (
+        "That is a crash within a reader, mostly of a damaged file: copy or export it again."
+    )
 
 
 @posix

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import NnUNetFolders
+from deadly_cases import mark_deadly, preprocess_or_die
 from test_preprocess_case import SPACING, assert_same_voxels, make_plans, make_volume, nnunets, write_image
 
 from nnunet_volf.augment import Window
@@ -234,6 +235,27 @@ def test_a_bad_case_is_quarantined_and_the_rest_goes_on(workers: int, nnunet_fol
     write_image(image, make_volume(1, dataset.cases[1].shape))
     assert run(dataset, planned).written == 1
     assert not list(planned.folder.glob("quarantine*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent as POSIX has them")
+def test_a_case_whose_worker_the_kernel_kills_is_named_with_its_memory_and_what_to_change(
+    nnunet_folders: NnUNetFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_preprocess", preprocess_or_die)
+    dataset, planned = make_dataset(nnunet_folders)
+    mark_deadly(dataset.cases[2].images[0])
+    summary = run(dataset, planned, workers=2, memory=2 * 10**9)
+    assert (summary.written, len(summary.refused)) == (3, 1)
+    with (planned.folder / "quarantine_nnUNetPlans_x.csv").open(newline="") as table:
+        (line,) = csv.DictReader(table)
+    assert line["item"].split(" ")[0] == dataset.cases[2].name
+    assert (line["kind"], line["reason"]) == (
+        "worker",
+        "Its worker process ended with exit code -9, twice, the second time with nothing else running. It was "
+        "estimated to need 0.3 GB, of 2.0 GB for all workers together.",
+    )
+    assert line["advice"].startswith("Most often the system ended it for want of memory. Close other programs, raise ")
+    assert line["advice"].endswith("let fewer run at once: -np, or --memory when preprocessing.")
 
 
 def test_a_case_that_is_refused_now_does_not_stay_as_it_was(nnunet_folders: NnUNetFolders) -> None:
