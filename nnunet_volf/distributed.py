@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.ranks import Place, makers_first
+from nnunet_volf.storage_errors import storage_error
 
 if TYPE_CHECKING:  # the class that the mixin stands in front of
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as Trainer
@@ -53,9 +55,15 @@ class DistributedTraining(Trainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - the signature is nnU-Net's
     ) -> None:
         """Stay on the device that was asked for; nnU-Net's trainers take a GPU wherever there are several processes."""
-        with warnings.catch_warnings():  # of the scaler for a GPU that is not there
-            warnings.filterwarnings("ignore", message=".*GradScaler is enabled, but CUDA is not available")
-            super().__init__(plans, configuration, fold, dataset_json, device)
+        results = os.environ.get("nnUNet_results")
+        if not results:
+            raise TrainingError("nnUNet_results is not set. Set it to where nnU-Net keeps trained models.")
+        try:
+            with warnings.catch_warnings():  # of the scaler for a GPU that is not there
+                warnings.filterwarnings("ignore", message=".*GradScaler is enabled, but CUDA is not available")
+                super().__init__(plans, configuration, fold, dataset_json, device)
+        except OSError as error:
+            raise storage_error(error, Path(results)) or error from error
         if self.is_ddp:
             self.device = own_device(device.type)
             if device.type == "cpu":
@@ -76,8 +84,15 @@ class DistributedTraining(Trainer):
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """Split as nnU-Net does; where there is no split yet, one process writes it and the others read it."""
+        written = Path(self.preprocessed_dataset_folder_base) / "splits_final.json"
         with makers_first():
-            split: tuple[list[str], list[str]] = super().do_split()
+            before = written.is_file()
+            try:
+                split: tuple[list[str], list[str]] = super().do_split()
+            except OSError:
+                if not before:  # the half that a full disk has taken would be read by the next training
+                    written.unlink(missing_ok=True)
+                raise
         return split
 
     def on_train_start(self) -> None:

@@ -13,7 +13,7 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,16 +23,16 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from torch import nn
 
 from nnunet_volf import checkpoints, cpu_use
-from nnunet_volf.distributed import DistributedTraining
 from nnunet_volf.environment import variable
-from nnunet_volf.errors import TrainingError
+from nnunet_volf.errors import StorageError, TrainingError
 from nnunet_volf.finite_loss import FiniteLoss, NonFiniteLoss
 from nnunet_volf.machine import usable_cpus
+from nnunet_volf.output_folder import OutputFolder
 from nnunet_volf.progress import describe_progress
 from nnunet_volf.randomness import capture_global_state, restore_global_state
 from nnunet_volf.ranks import any_rank, highest, of_all_ranks, ranks_on_this_machine, wait_for_all
 from nnunet_volf.step_times import StepTimes
-from nnunet_volf.training_files import BEST, EXIT_REQUEUE, LATEST, PREVIOUS
+from nnunet_volf.training_files import BEST, EXIT_REQUEUE, FINAL, LATEST, PREVIOUS
 
 if TYPE_CHECKING:  # the class that the mixin stands in front of
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as Trainer
@@ -47,7 +47,7 @@ STATE_KEY = "nnunet_volf"
 _SAVE, _LEAVE = 1, 2  # what a pause between two steps can be for; the higher comes first
 
 
-class DurableTraining(DistributedTraining, Trainer):
+class DurableTraining(OutputFolder, Trainer):
     """A mixin for nnU-Net trainers; the subclass calls `train_by` with its settings when it is made."""
 
     save_every_minutes: float = 15.0  # 0: by epochs only
@@ -60,7 +60,9 @@ class DurableTraining(DistributedTraining, Trainer):
     epoch_outputs: list[dict[str, Any]] | None = None  # of the steps done in the current epoch; None between epochs
     random_state: dict[str, Any] | None = None  # of a loaded checkpoint, until the training goes on
     last_save: float = 0.0
+    best_saved: float | None = None  # what the best checkpoint that is on the disk has reached
     times: StepTimes  # of the current epoch
+    epoch_started: float  # in this process
 
     def train_by(self, settings: Any) -> None:
         """Take over what the settings of every training say: its length, its rate, and how often it is saved."""
@@ -88,6 +90,10 @@ class DurableTraining(DistributedTraining, Trainer):
 
     def run_training(self) -> None:
         """Train as nnU-Net does, step by step so that it can stop and go on at any step."""
+        with self.alone_in_folder():
+            self._train()
+
+    def _train(self) -> None:
         self.on_train_start()
         if self.random_state is not None:  # after the loaders, whose start draws random numbers
             restore_global_state(self.random_state)
@@ -139,13 +145,17 @@ class DurableTraining(DistributedTraining, Trainer):
         batch = None
         try:
             batch = next(loader)
-        except RuntimeError:
+        except Exception as error:
             # A scheduler's signal reaches the loader's workers too, and they may be gone before we look.
-            if self.stop_signal is None:
+            if self.stop_signal is None or not isinstance(error, RuntimeError):
+                self.look_into(error)
                 raise
         if any_rank(batch is None, self.device):
             self._leave()
         return batch
+
+    def look_into(self, failure: Exception) -> None:
+        """Raise something better than that a loader has failed, where a subclass can tell why."""
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Take one step, or skip it when its loss is not finite."""
@@ -171,8 +181,15 @@ class DurableTraining(DistributedTraining, Trainer):
         self.times = StepTimes(self.device)
         super().on_train_epoch_start()
 
+    def on_epoch_start(self) -> None:
+        """Start as nnU-Net does, and note the time by a clock that does not jump."""
+        super().on_epoch_start()
+        self.epoch_started = monotonic()
+
     def on_epoch_end(self) -> None:
         """End the epoch as nnU-Net does, and say how long the rest will take."""
+        # nnU-Net takes the length of an epoch from a clock that may be set while it lasts, and keeps it.
+        self.logger.get_value("epoch_start_timestamps", step=None)[-1] = time() - (monotonic() - self.epoch_started)
         super().on_epoch_end()
         ends, starts = (self.logger.get_value(f"epoch_{when}_timestamps", step=None) for when in ("end", "start"))
         durations = [end - start for end, start in zip(ends, starts, strict=True)]
@@ -199,7 +216,14 @@ class DurableTraining(DistributedTraining, Trainer):
     def _leave(self) -> None:
         """Save, shut down and exit with a code that a scheduler can requeue on."""
         name = signal.Signals(self.stop_signal).name if self.stop_signal is not None else "a signal to another rank"
-        self.save_checkpoint(self._file(LATEST))
+        try:
+            self._save(Path(self._file(LATEST)))
+        except StorageError as error:
+            raise TrainingError(
+                f"Stopped by {name} after step {self.iteration} of epoch {self.current_epoch}, and that was not saved. "
+                f"{error.what} The checkpoints before it are whole: make room, and the same nnUNetv2_train command "
+                "with --c does again what came after them."
+            ) from error
         self.print_to_log_file(
             f"Stopped by {name} after step {self.iteration} of epoch {self.current_epoch}. Everything is saved; the "
             f"same nnUNetv2_train command with --c goes on from here. Exit code {EXIT_REQUEUE}."
@@ -225,9 +249,26 @@ class DurableTraining(DistributedTraining, Trainer):
             return {}
 
     def save_checkpoint(self, filename: str) -> None:
+        """Save, or go on where the disk does not let it and there will be another time to save."""
+        path = Path(filename)
+        try:
+            self._save(path)
+        except StorageError as error:
+            if path.name == FINAL:
+                raise
+            self.print_to_log_file(
+                f"WARNING: {path.name} was not written. {error.what} The one before it is whole. The training goes on "
+                "and tries again when it next saves."
+            )
+            self._best_ema = self.best_saved  # or only a better one would be tried again
+        else:
+            self.best_saved = self._best_ema if path.name == BEST else self.best_saved
+        self.last_save = monotonic()
+
+    def _save(self, path: Path) -> None:
         """Write the checkpoint nnU-Net would write, plus what is needed to go on from this very step, atomically."""
         if self.disable_checkpointing:
-            super().save_checkpoint(filename)
+            super().save_checkpoint(str(path))
             return
         own = {"epoch_outputs": checkpoints.plain(self.epoch_outputs), "random_state": capture_global_state()}
         first, *others = of_all_ranks(own)
@@ -246,10 +287,8 @@ class DurableTraining(DistributedTraining, Trainer):
             "other_ranks": others,
             **checkpoints.plain(self.checkpoint_extras()),
         }
-        path = Path(filename)
         previous = path.with_name(PREVIOUS) if path.name == LATEST else None
         checkpoints.write_checkpoint(path, checkpoint, keep_as=previous)
-        self.last_save = monotonic()
 
     def checkpoint_extras(self) -> dict[str, Any]:
         """Return what a subclass wants to find in its checkpoints: plain types and tensors."""
@@ -269,6 +308,7 @@ class DurableTraining(DistributedTraining, Trainer):
             source, state = str(path), checkpoint.get(STATE_KEY, {})
             self.check_resumed(state)
         super().load_checkpoint(source)  # by name: nnU-Net 2.8.1 fails on a dictionary
+        self.best_saved = self._best_ema
         for group in self.optimizer.param_groups:  # which came with the checkpoint; the rate is set at each epoch
             group["weight_decay"] = self.weight_decay
         self.load_extras(state)

@@ -21,9 +21,17 @@ class WeightsError(VolFError):
     """A file of weights cannot be read, understood, or made to fit."""
 
 
+class ClusterError(VolFError):
+    """A cluster cannot be reached, or its workers cannot do the work."""
+
+
 class BenchmarkError(VolFError):
     """A comparison cannot be made as it was asked for."""
 
 
 class StorageError(VolFError):
     """A disk or folder fails a run: full, read-only, gone. No single case is to blame, and the run can go on later."""
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(f"{what} {advice}".rstrip())
+        self.what = what

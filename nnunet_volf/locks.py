@@ -13,8 +13,10 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -27,23 +29,33 @@ _NO_LOCKS = tuple(
 )
 
 
+# A server of files lets go of what a machine held that is gone only when it has not heard of it for so long: NFS 90 s.
+_LEASE_SECONDS = 120.0
+
+
 class Held(VolFError):  # noqa: N818 - a state of a folder, not a fault
     """Another run is at work where this one was to begin."""
 
 
 @contextlib.contextmanager
-def only_one(lock: Path, work: str, patience: float = 0.0) -> Iterator[bool]:
-    """Hold a lock while something is done; pass on whether it is really held, which some file systems cannot do.
+def only_one(lock: Path, work: str, patience: float = 0.0) -> Iterator[None]:
+    """Hold a lock while something is done. Where the file system knows no locks, warn and go on without one.
 
     Args:
         lock: the file to lock; its folder is made, but not the one above.
         work: what must not be done twice at once, for the message: "Another import into Dataset501_A".
-        patience: seconds to wait for one that is about to end.
+        patience: seconds to wait for one that is about to end; if above 0, longer for one on another machine, which
+            may have crashed.
     """
     taken = FileLock(lock, fallback_to_soft=False)
     try:
         lock.parent.mkdir(exist_ok=True)
-        taken.acquire(timeout=patience)
+        try:
+            taken.acquire(timeout=patience)
+        except Timeout:
+            if not patience or _signed(lock).get("host") in (None, socket.gethostname()):
+                raise
+            taken.acquire(timeout=_LEASE_SECONDS)
     except Timeout as error:
         raise Held(f"{work} is at work{_holder(lock)}. Wait for it, or stop it.") from error
     except (OSError, NotImplementedError) as error:
@@ -54,13 +66,20 @@ def only_one(lock: Path, work: str, patience: float = 0.0) -> Iterator[bool]:
             "there. See to it that there is only one.",
             stacklevel=3,
         )
-        yield False
+        yield
         return
     try:
         _sign(lock)
-        yield True
+        yield
     finally:
         taken.release()
+
+
+def only_planning(folder: Path, plans_name: str, patience: float = 0.0) -> AbstractContextManager[None]:
+    """Keep others from changing plans of a preprocessed dataset meanwhile."""
+    return only_one(
+        folder / ".locks" / f"{plans_name}.plans", f"Another change of {folder / plans_name}.json", patience
+    )
 
 
 def _sign(lock: Path) -> None:
@@ -70,9 +89,14 @@ def _sign(lock: Path) -> None:
         lock.write_text(json.dumps(about), encoding="utf-8")
 
 
-def _holder(lock: Path) -> str:
+def _signed(lock: Path) -> dict[str, Any]:
     try:
         about = json.loads(lock.read_text(encoding="utf-8"))
-        return f" (process {about['pid']} on {about['host']}, since {about['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _holder(lock: Path) -> str:
+    about = {"host": "?", "since": "?", **_signed(lock)}
+    return f" (process {about['pid']} on {about['host']}, since {about['since']})" if "pid" in about else ""

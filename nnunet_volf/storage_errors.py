@@ -56,8 +56,8 @@ def storage_error(error: BaseException, path: Path | None = None) -> StorageErro
     trouble = _BY_NUMBER[fault.errno or 0]
     free = _free_space(place) if fault.errno in _SAYING_HOW_MUCH and place is not None else ""
     return StorageError(
-        f"{place or 'A file or the output'}: {trouble.happened}{free}. {trouble.advice}; then run the same command "
-        "again, which goes on from what is there."
+        f"{place or 'A file or the output'}: {trouble.happened}{free}.",
+        f"{trouble.advice}; then run the same command again, which goes on from what is there.",
     )
 
 

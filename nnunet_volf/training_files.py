@@ -9,3 +9,6 @@ FINAL = "checkpoint_final.pth"
 
 # sysexits.h EX_TEMPFAIL: "try again later". Schedulers can requeue on it and tell it from a crash.
 EXIT_REQUEUE = 75
+
+# sysexits.h EX_IOERR: the disk failed it, as it would fail the next training.
+EXIT_STORAGE = 74

@@ -6,8 +6,7 @@ import contextlib
 import math
 import os
 import secrets
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 
 from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY
 from nnunet_volf.errors import DataError
+from nnunet_volf.files import flush
+from nnunet_volf.storage_errors import told_plainly
 
 from .refusals import Refused
 from .stages import COMPRESS, VERIFY, Stopwatch
@@ -27,7 +28,6 @@ DTYPES = ("float32", "float16")
 
 # Not beside the cases: nnU-Net tells the format of a folder from the endings of all files in it.
 UNFINISHED = ".unfinished"
-_STALE_SECONDS = 24 * 3600  # younger ones may belong to a part that runs on another machine
 
 # nnU-Net's codec, as training reads each case thousands of times: ZSTD saves up to a sixth and takes up to twice as
 # long to read. nnU-Net's level is 5, which takes 3 times as long to write and saves 5 % (resampled) to 14 % (not).
@@ -48,7 +48,7 @@ def write_case(
     mask: NDArray[np.int8] | None = None,
     watch: Stopwatch | None = None,
 ) -> int:
-    """Write a case (c, x, y, z) and return the bytes it takes.
+    """Write a case (c, x, y, z) and return the bytes it takes; a full disk is a StorageError, and no fault of the case.
 
     The file appears whole or not at all, and with the signature that `stored_signature` will find. A mask goes before
     it, so that a case that is there has its mask. The watch is told how long each stage takes.
@@ -76,15 +76,17 @@ def stored_signature(folder: Path, name: str) -> dict[str, Any] | None:
     return signature if isinstance(signature, dict) else None
 
 
-def remove_stale(folder: Path, now: float | None = None) -> int:
-    """Remove what runs that died left behind, and return how many files that were."""
-    now = time.time() if now is None else now
+def remove_unfinished(folder: Path, spared: Container[str] = ()) -> int:
+    """Remove what runs that died left behind, but for cases that another run may be writing; return how many files.
+
+    By who may write them and not by their age, as clocks jump, and those of two machines differ.
+    """
     removed = 0
     for path in (folder / UNFINISHED).glob("*"):
-        with contextlib.suppress(FileNotFoundError):  # its writer has just finished
-            if now - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink()
-                removed += 1
+        file = path.name.rsplit(".", 2)[0]
+        if file.removesuffix(MASK_ENDING).removesuffix(ENDING) not in spared:
+            path.unlink(missing_ok=True)
+            removed += 1
     return removed
 
 
@@ -111,19 +113,31 @@ def _write(
     watch: Stopwatch,
 ) -> int:
     aside = folder / UNFINISHED / f"{file}.{os.getpid()}.{secrets.token_hex(4)}"
-    aside.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with watch.during(COMPRESS):
-            _compress(aside, array, patch_size, notes)
-        with watch.during(VERIFY):
-            _require_equal(aside, array, notes)
-        with watch.during(COMPRESS):
-            _flush(aside)
-            size = aside.stat().st_size
-            aside.replace(folder / file)
+        with told_plainly(folder / file, aside):
+            aside.parent.mkdir(exist_ok=True)  # and not the folder: where that is gone, so is its disk
+            with watch.during(COMPRESS):
+                _compress(aside, array, patch_size, notes)
+            with watch.during(VERIFY):
+                _require_equal(aside, array, notes)
+            with watch.during(COMPRESS):
+                flush(aside)
+                size = aside.stat().st_size
+                aside.replace(folder / file)
+    except _DiffersError as error:
+        raise Refused(
+            "unwritable",
+            f"What was read back from the disk differs from the {math.prod(array.shape)} voxels written{error}.",
+            "Look at the health of the disk of nnUNet_preprocessed, then run again.",
+        ) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of the disk that has just failed
+            aside.unlink(missing_ok=True)
     return size
+
+
+class _DiffersError(Exception):
+    """What was read back is not what was written."""
 
 
 def _compress(path: Path, array: NDArray[Any], patch_size: Sequence[int], notes: Mapping[str, Any]) -> None:
@@ -173,17 +187,4 @@ def _require_equal(path: Path, array: NDArray[Any], notes: Mapping[str, Any]) ->
     except Exception as error:
         same, problem = False, f" ({type(error).__name__})"
     if not same:
-        raise Refused(
-            "unwritable",
-            f"What was read back from the disk differs from the {math.prod(array.shape)} voxels written{problem}.",
-            "Look at the health and the free space of the disk of nnUNet_preprocessed, then run again.",
-        )
-
-
-def _flush(path: Path) -> None:
-    """Have the file on the disk before its name is, or a power failure could leave a name without its content.
-
-    The folder is not flushed: a lost name only means that the case is done again.
-    """
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+        raise _DiffersError(problem)

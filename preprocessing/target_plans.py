@@ -9,8 +9,9 @@ from typing import Any
 
 from nnunet_volf.datasets import PREPROCESSED, RAW, dataset_number, find_dataset, nnunet_folder
 from nnunet_volf.errors import DataError, SettingsError
-from nnunet_volf.files import read_json, write_json
+from nnunet_volf.files import read_json, replacing, write_json
 from nnunet_volf.launch import trainings_with
+from nnunet_volf.locks import only_planning
 from nnunet_volf.networks.catalogue import Network, describe_network, network_in, network_of
 from nnunet_volf.networks.context_plans import context_in, has_context
 from nnunet_volf.plans import PlannedDataset, read_plans, with_settings, without_settings
@@ -62,11 +63,17 @@ def write_target(
             f"weights do not fit. Give the new plans a name of their own: --as {name}2."
         )
     raw = nnunet_folder(RAW) / planned.name
-    shutil.copy(raw / "dataset.json", planned.folder / "dataset.json")
-    if (raw / _SPLITS).is_file() and not (planned.folder / _SPLITS).is_file():
-        shutil.copy(raw / _SPLITS, planned.folder / _SPLITS)
-    write_json(path, planned.plans)
+    with only_planning(planned.folder, name):
+        _copy(raw / "dataset.json", planned.folder)
+        if (raw / _SPLITS).is_file() and not (planned.folder / _SPLITS).is_file():
+            _copy(raw / _SPLITS, planned.folder)
+        write_json(path, planned.plans)
     return planned
+
+
+def _copy(file: Path, folder: Path) -> None:
+    with replacing(folder / file.name) as aside:
+        shutil.copyfile(file, aside)
 
 
 def require_network(planned: PlannedDataset, configuration: str, network: Network | None, context: bool) -> None:

@@ -53,11 +53,13 @@ OVERRIDDEN = {
     "initialize": (),
     "load_checkpoint": ("filename_or_checkpoint",),
     "on_epoch_end": (),
+    "on_epoch_start": (),
     "on_train_end": (),
     "on_train_epoch_start": (),
     "on_train_start": (),
     "on_validation_epoch_end": ("val_outputs",),
     "perform_actual_validation": ("save_probabilities",),
+    "print_to_log_file": ("args", "also_print_to_console", "add_timestamp"),
     "run_training": (),
     "save_checkpoint": ("filename",),
     "train_step": ("batch",),
@@ -71,7 +73,6 @@ CALLED: dict[Callable[..., Any], tuple[str, ...]] = {
     nnUNetTrainer.get_training_transforms: (
         "patch_size", "rotation_for_DA", "deep_supervision_scales", "mirror_axes", "do_dummy_2d_data_aug",
     ),
-    nnUNetTrainer.print_to_log_file: ("self", "args"),
     nnUNetTrainer.set_deep_supervision_enabled: ("self", "enabled"),
     DefaultPreprocessor._normalize: (
         "self", "data", "seg", "configuration_manager", "foreground_intensity_properties_per_channel",
@@ -156,7 +157,7 @@ def our_trainer(name: str) -> type:
 
 def test_the_table_lists_exactly_the_methods_that_we_override() -> None:
     classes = {cls for name in TRAINERS for cls in our_trainer(name).__mro__}
-    ours = [cls for cls in classes if cls.__name__ in (*TRAINERS, "DurableTraining", "PretextTraining")]
+    ours = [cls for cls in classes if cls.__name__ in (*TRAINERS, "OutputFolder", "DurableTraining", "PretextTraining")]
     names = {name for cls in ours for name in vars(cls) if callable(getattr(cls, name))}
     inherited = {name for name in names if name in vars(nnUNetTrainer)}
     assert inherited == OVERRIDDEN.keys()

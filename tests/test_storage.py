@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from nnunetv2.training.dataloading.nnunet_dataset import (
 from nnunet_volf.augment import Window
 from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY
 from nnunet_volf.cases import UnlabeledCases
-from nnunet_volf.errors import DataError
+from nnunet_volf.errors import DataError, StorageError
 from nnunet_volf.preprocessing import storage
 from nnunet_volf.preprocessing.refusals import Refused
-from nnunet_volf.preprocessing.storage import UNFINISHED, remove_stale, stored_signature, write_case
+from nnunet_volf.preprocessing.storage import UNFINISHED, remove_unfinished, stored_signature, write_case
 
 SIGNATURE = {"format": 1, "content": "c0ffee", "spacing": [1.0, 0.7, 0.7], "nested": {"mean": 12.5, "none": None}}
 LOCATIONS = np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint16)
@@ -170,7 +171,7 @@ def test_a_case_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match=r"case_a\.b2nd: the disk is full"):
         write(tmp_path, volume(1, 8, 8, 8, seed=1))
     np.testing.assert_array_equal(read(tmp_path)[:], old)
     assert list((tmp_path / UNFINISHED).iterdir()) == []
@@ -211,13 +212,14 @@ def test_a_key_of_ours_that_is_no_mapping_is_not_ours(tmp_path: Path) -> None:
     assert stored_signature(tmp_path, "case_a") is None
 
 
-def test_only_leftovers_older_than_a_day_are_removed(tmp_path: Path) -> None:
-    assert remove_stale(tmp_path) == 0
+@pytest.mark.parametrize("age", [-366 * 86400, 0, 366 * 86400])
+def test_leftovers_are_removed_by_who_may_write_them_whatever_the_clock_says(tmp_path: Path, age: int) -> None:
+    assert remove_unfinished(tmp_path) == 0
     (tmp_path / UNFINISHED).mkdir()
-    old, young = (tmp_path / UNFINISHED / name for name in ("old", "young"))
-    for path, hours in ((old, 25), (young, 23)):
-        path.write_bytes(b"half")
-        os.utime(path, (1e9 - hours * 3600,) * 2)
-    assert remove_stale(tmp_path, now=1e9) == 1
-    assert not old.exists()
-    assert young.exists()
+    files = [f"{name}{ending}.4711.0a1b2c3d" for name in ("case_a", "case_b") for ending in (".b2nd", "_seg.b2nd")]
+    for file in files:
+        (tmp_path / UNFINISHED / file).write_bytes(b"half")
+        os.utime(tmp_path / UNFINISHED / file, (time.time() - age,) * 2)
+    assert remove_unfinished(tmp_path, spared={"case_b"}) == 2
+    assert sorted(path.name for path in (tmp_path / UNFINISHED).iterdir()) == sorted(files[2:])
+    assert remove_unfinished(tmp_path) == 2

@@ -47,7 +47,7 @@ def open_folder(folder: Path, experiment: Experiment) -> None:
     write_json(path, experiment.to_mapping())
 
 
-def only_benchmark(folder: Path) -> AbstractContextManager[bool]:
+def only_benchmark(folder: Path) -> AbstractContextManager[None]:
     """Keep a second benchmark from doing the same trainings in a folder meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
     return only_one(folder / LOCK, f"Another benchmark in {folder}")

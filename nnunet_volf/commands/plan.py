@@ -155,6 +155,14 @@ def plan_and_say(args: argparse.Namespace, dataset: Any) -> plans.PlannedDataset
 
     Where a plan of this name was trained with, another one is refused, as those weights would not fit it.
     """
+    from nnunet_volf.locks import only_planning
+    from nnunet_volf.preprocessing.planning import preprocessed_folder
+
+    with only_planning(preprocessed_folder(dataset), args.name):
+        return _plan_and_say(args, dataset)
+
+
+def _plan_and_say(args: argparse.Namespace, dataset: Any) -> plans.PlannedDataset:
     from nnunet_volf import machine
     from nnunet_volf.preprocessing import comparison, planning
     from nnunet_volf.preprocessing.fingerprint import fingerprint_like, take_fingerprint

@@ -10,11 +10,15 @@ from nnunet_volf.commands.options import add_pretext, method_asked
 from nnunet_volf.datasets import is_imported
 from nnunet_volf.errors import SettingsError
 from nnunet_volf.finetune_settings import FINE_TUNE_PRESETS, FineTuneSettings
+from nnunet_volf.locks import only_planning
 from nnunet_volf.pretext.catalogue import load_settings
 from nnunet_volf.setting_rules import Settings, parse_assignments
 
 NAME = "settings"
 HELP = "Show the settings of pretraining or fine-tuning on a dataset, or change them (--set epochs=200 scheme=boxes)"
+
+
+_PATIENCE = 10.0  # seconds, for another change of settings, which is done in a moment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     plans_name = args.p
     if changes or args.target:
         plans_name = args.target or (args.p if args.p.startswith("VolF") else plans.OUR_PLANS)
-        dataset = plans.write_settings(dataset, args.c, changes, plans_name, kind)
+        with only_planning(dataset.folder, plans_name, patience=_PATIENCE):
+            dataset = plans.write_settings(dataset, args.c, changes, plans_name, kind)
     _print_settings(dataset.settings_of(kind, args.c), f"{dataset.name}, {args.c}, {plans_name}")
     if args.fine_tune:
         command = next_commands.fine_tune_command(dataset.number, plans_name, args.c, "CHECKPOINT")

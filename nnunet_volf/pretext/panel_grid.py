@@ -13,6 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from nnunet_volf.files import replacing
+
 # Intensities beyond these percentiles are shown as black and white.
 _SHOWN = (0.5, 99.5)
 
@@ -49,8 +51,14 @@ class PanelGrid:
 
     def save(self, path: Path) -> None:
         """Write the picture."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.figure.savefig(path, dpi=90)
+        save_picture(self.figure, path)
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a picture as PNG, whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as aside:
+        figure.savefig(aside, dpi=90, format="png")
 
 
 def middle(volume: NDArray[Any], axis: int | None) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from nnunet_volf import plans
 from nnunet_volf.commands import options
 from nnunet_volf.errors import WeightsError
 from nnunet_volf.files import write_json
+from nnunet_volf.locks import only_planning
 
 NAME = "plan"
 HELP = "Give a dataset plans with the network of a file, where adapting the weights would lose too much"
@@ -39,9 +40,10 @@ def run(args: argparse.Namespace) -> int:
     pretrained = read_pretrained(args.file, args.trust)
     made = plans_with_network_of(pretrained, dataset, args.c, args.name, args.spacing, args.patch)
     path = dataset.folder / f"{args.name}.json"
-    if path.is_file() and plans.read_plans(dataset.folder, args.name) != made:
-        raise WeightsError(f"{path} exists and says something else. Choose another name with --as.")
-    write_json(path, made)
+    with only_planning(dataset.folder, args.name):
+        if path.is_file() and plans.read_plans(dataset.folder, args.name) != made:
+            raise WeightsError(f"{path} exists and says something else. Choose another name with --as.")
+        write_json(path, made)
     task = task_of_dataset(args.d, args.name, args.c)
     briefing = brief(pretrained, task)
     taken = "the network" if args.patch else "the network and the patch"

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nnunet_volf.pretext.panel_grid import grey_range, middle
+from nnunet_volf.pretext.panel_grid import grey_range, middle, save_picture
 from nnunet_volf.pretext.voco.geometry import Region, Start
 from nnunet_volf.pretext.voco.labels import split_labels
 
@@ -79,8 +79,7 @@ def draw_panel(cases: Sequence[PanelCase], region: Region, title: str, path: Pat
             if target == 0:
                 for cell, name in zip(cells, rows, strict=True):
                     cell.set_ylabel(name, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    save_picture(figure, path)
 
 
 def hidden_axis(region: Region) -> int | None:
