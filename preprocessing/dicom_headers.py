@@ -104,7 +104,8 @@ def series_in(folder: str) -> list[str]:
     for path in Path(folder).iterdir():
         if looks_like_dicom(path):
             try:
-                found.add(_series_id(path, _read(path, ["SeriesInstanceUID"])))
+                with quiet_pydicom():  # a value is converted, and complained about, when it is first asked for
+                    found.add(_series_id(path, _read(path, ["SeriesInstanceUID"])))
             except Refused:
                 continue  # it is read again, and then reported
     return sorted(found)

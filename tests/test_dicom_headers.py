@@ -10,6 +10,7 @@ import dicoms
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataelem import RawDataElement
 
 from nnunet_volf.preprocessing.dicom_headers import SliceHeader, looks_like_dicom, read_header, series_in
 from nnunet_volf.preprocessing.refusals import Refused
@@ -61,6 +62,18 @@ def test_slices_of_a_series_share_its_hash_and_other_series_do_not(tmp_path: Pat
     assert len({h.series for h in one}) == 1
     assert len({h.series for h in (*one, *other)}) == 2
     assert series_in(str(tmp_path / "a")) == [one[0].series]
+
+
+def test_a_broken_series_uid_is_hashed_and_not_quoted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (path, *_) = dicoms.write_series(tmp_path, dicoms.phantom((1, 6, 5)))
+    dataset = pydicom.dcmread(path)
+    broken = b"Jane Doe"
+    tag = dataset["SeriesInstanceUID"].tag
+    dataset[tag] = RawDataElement(tag, "UI", len(broken), broken, 0, False, True)
+    dataset.save_as(path)
+    capfd.readouterr()
+    assert [len(key) for key in series_in(str(tmp_path))] == [16]  # a warning would be an error here
+    assert "Jane" not in "".join(capfd.readouterr())
 
 
 def test_without_a_series_uid_the_folder_makes_the_series(tmp_path: Path) -> None:
