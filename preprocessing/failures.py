@@ -42,6 +42,16 @@ class Room:
         return f"{text}, of {_gigabytes(self.shared)} for all workers together." if self.shared else f"{text}."
 
 
+class CannotWork(DataError):  # noqa: N818 - what workers are, not a fault of the program
+    """Workers never get to work."""
+
+    def __init__(self, pools: int) -> None:
+        super().__init__(
+            f"Worker processes ended {pools} times in a row before they had done anything. Try fewer workers "
+            "(-np), or none (-np 0), which shows the error itself."
+        )
+
+
 def describe_error(error: BaseException) -> str:
     """Return the type and message of an exception in one line, without paths."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -73,6 +83,16 @@ def died(death: Death, room: Room = Room()) -> Refused:
     )
 
 
+def lost(workers: int, last: str) -> Refused:
+    """Say that one worker of a cluster after the other was lost with it, and what became of the last."""
+    return Refused(
+        "worker",
+        f"{workers} workers of the cluster were lost with it, one after the other; of the last: {last}.",
+        "If they were stopped or ran out of time, run again. If it happens with this one only, it may have taken the "
+        "memory of its whole job with it: give jobs more.",
+    )
+
+
 def no_memory_here() -> Refused:
     """Say that there was not enough memory in this very process."""
     return Refused("worker", "There was not enough memory for it.", _advice(Death(out_of_memory=True), Room()))
@@ -84,14 +104,6 @@ def too_slow(seconds: float | None) -> Refused:
         "timeout",
         f"It took longer than {seconds:g} seconds and was stopped.",
         "Look whether the storage answers, and whether the file is far larger than the others; then run again.",
-    )
-
-
-def cannot_work(pools: int) -> DataError:
-    """Return the error for workers that never get to work."""
-    return DataError(
-        f"Worker processes ended {pools} times in a row before they had done anything. Try fewer workers "
-        "(-np), or none (-np 0), which shows the error itself."
     )
 
 

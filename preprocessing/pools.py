@@ -21,7 +21,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from nnunet_volf.errors import StorageError
 
-from .failures import cannot_work, failed, no_memory_here
+from .failures import CannotWork, failed, no_memory_here
 from .refusals import Refused
 
 # Read by the libraries when they are loaded; a worker is one of many and keeps to one thread.
@@ -59,7 +59,7 @@ class Pool:
                 return future
             except (RuntimeError, BrokenProcessPool):
                 self.stop()
-        raise cannot_work(_MOST_BROKEN_POOLS)
+        raise CannotWork(_MOST_BROKEN_POOLS)
 
     def outcome_of(self, future: Future[bytes]) -> Any:
         """Return what the function returned, or a refusal, of an item that came to its end."""
@@ -73,7 +73,7 @@ class Pool:
         self.stop()
         self._broken += 1
         if self._broken >= _MOST_BROKEN_POOLS:
-            raise cannot_work(_MOST_BROKEN_POOLS)
+            raise CannotWork(_MOST_BROKEN_POOLS)
 
     def give_up_lost_items(self) -> None:
         """Fail items whose worker is gone without pebble's noticing.

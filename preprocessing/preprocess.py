@@ -1,7 +1,7 @@
 """All cases of an imported dataset, preprocessed for one configuration of its plans.
 
 A case that is done stays done until its voxels or its plan change. The run may be stopped at any time, be run again,
-and be split into parts on several machines that share the folder.
+be done by a cluster, and be split into parts on several machines that share the folder.
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ import shutil
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_volf.errors import DataError
+from nnunet_volf.cluster.checking import Needs
+from nnunet_volf.cluster.connecting import Cluster
+from nnunet_volf.errors import DataError, StorageError
 from nnunet_volf.plans import PlannedDataset
 
 from .budget import memory_to_use
 from .imported import ImportedDataset
+from .on_cluster import run_on_cluster
 from .outputs import write_quarantine
 from .parallel import Done, run_parallel
+from .part_lock import only_part
 from .progress import show
 from .refusals import Quarantined
 from .stages import TISSUE, Stopwatch, shares
-from .storage import ENDING, MASK_ENDING, remove_stale, write_case
+from .storage import ENDING, MASK_ENDING, remove_unfinished, write_case
 from .survey import Survey, Work, missing_parts, survey
 
 # Long enough for the largest volumes on a slow disk; a worker that hangs in a driver must not hold up the others.
@@ -90,6 +94,7 @@ def preprocess(
     check_disk: bool = True,
     progress: bool = True,
     announce: Callable[[Survey], None] | None = None,
+    cluster: Cluster | None = None,
 ) -> PreprocessSummary:
     """Preprocess what is to do and return what became of it.
 
@@ -100,55 +105,55 @@ def preprocess(
         workers: processes; 0 works in this one.
         part: this part's number and the number of parts; part i does every n-th case.
         dtype: float32, or float16 at half the disk.
-        memory: bytes that all workers may use together; what is free now where not given.
+        memory: bytes that all workers of a machine may use together; what is free now, or what the workers of a cluster
+            were given, where not said.
         most_refused: the share of refused cases at which the run stops: the fault is then not in single files.
         check_disk: whether to refuse to begin when the disk might not hold the result.
         progress: whether to show a bar.
         announce: called with what was found before anything is done.
+        cluster: whose workers do it, in place of processes here.
     """
     started = time.monotonic()
-    found = survey(dataset, planned, configuration, part=part, dtype=dtype)
-    if announce is not None:
-        announce(found)
-    if check_disk:
-        require_disk(found)
-    found.folder.mkdir(parents=True, exist_ok=True)
-    remove_stale(found.folder)
-    # Before the first new one: a folder in which two plans are mixed would be trained on without a word.
-    for name in (*found.outdated, *found.strays):
-        for ending in (ENDING, MASK_ENDING):
-            (found.folder / f"{name}{ending}").unlink(missing_ok=True)
+    with only_part(planned.folder / planned.configuration(configuration)["data_identifier"], part):
+        found = survey(dataset, planned, configuration, part=part, dtype=dtype)
+        if announce is not None:
+            announce(found)
+        if check_disk:
+            require_disk(found)
+        found.folder.mkdir(parents=True, exist_ok=True)
+        number, parts = part
+        elsewhere = {case.name for index, case in enumerate(found.cases) if index % parts != number}
+        remove_unfinished(found.folder, spared=elsewhere)
+        # Before the first new one: a folder in which two plans are mixed would be trained on without a word.
+        for name in (*found.outdated, *found.strays):
+            for ending in (ENDING, MASK_ENDING):
+                (found.folder / f"{name}{ending}").unlink(missing_ok=True)
 
-    refused: list[Quarantined] = []
-    written: list[_Written] = []
-    outcomes = run_parallel(
-        _preprocess,
-        (_task(work, found, configuration) for work in found.todo),
-        workers=workers,
-        memory_of=_memory,
-        memory=memory_to_use() if memory is None else memory,
-        timeout=CASE_SECONDS,
-        preload=_PRELOAD,
-    )
-    try:
-        with closing(outcomes) as running:
-            for done in show(running, len(found.todo), "preprocess") if progress else running:
-                if done.result is not None:
-                    written.append(done.result)
-                    continue
-                refused.append(_quarantined(done))
-                _stop_if_most_are_refused(refused, len(written), most_refused, found.quarantine)
-    finally:
-        _write_or_remove(found.quarantine, refused)
-    return PreprocessSummary(
-        found,
-        len(written),
-        tuple(refused),
-        sum(case.bytes for case in written),
-        time.monotonic() - started,
-        missing_parts(found),
-        shares(case.seconds for case in written),
-    )
+        refused: list[Quarantined] = []
+        written: list[_Written] = []
+        outcomes = _outcomes(found, configuration, workers, memory, cluster)
+        try:
+            with closing(outcomes) as running:
+                for done in show(running, len(found.todo), "preprocess") if progress else running:
+                    if done.result is not None:
+                        written.append(done.result)
+                        continue
+                    refused.append(_quarantined(done))
+                    _stop_if_most_are_refused(refused, len(written), most_refused, found.quarantine)
+        except StorageError as error:
+            there, cases = found.done + len(written), found.done + len(found.todo)
+            raise StorageError(f"{error} {there} of {cases} cases are done.") from error
+        finally:
+            _write_or_remove(found.quarantine, refused)
+        return PreprocessSummary(
+            found,
+            len(written),
+            tuple(refused),
+            sum(case.bytes for case in written),
+            time.monotonic() - started,
+            missing_parts(found),
+            shares(case.seconds for case in written),
+        )
 
 
 def require_disk(found: Survey) -> None:
@@ -167,6 +172,33 @@ def require_disk(found: Survey) -> None:
             f"{_gigabytes(free)} are free. Free some space, {half}or, as compression mostly leaves a third to a half, "
             "go on all the same with --ignore-disk; the run can be continued at any time."
         )
+
+
+def _outcomes(
+    found: Survey, configuration: str, workers: int, memory: int | None, cluster: Cluster | None
+) -> Generator[Done[_Task, _Written], None, None]:
+    tasks = (_task(work, found, configuration) for work in found.todo)
+    if cluster is None:
+        return run_parallel(
+            _preprocess,
+            tasks,
+            workers=workers,
+            memory_of=_memory,
+            memory=memory_to_use() if memory is None else memory,
+            timeout=CASE_SECONDS,
+            preload=_PRELOAD,
+        )
+    example = found.todo[0].case.images if found.todo else ()
+    return run_on_cluster(
+        _preprocess,
+        tasks,
+        cluster,
+        needs=Needs(found.folder.parent, (found.folder, *example)),
+        memory_of=_memory,
+        memory=memory,
+        timeout=CASE_SECONDS,
+        preload=_PRELOAD,
+    )
 
 
 def _preprocess(task: _Task) -> _Written:

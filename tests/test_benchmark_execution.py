@@ -6,14 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from dask_cluster import dask_cluster
 from processes import alive, wait_until
 
 from nnunet_volf.benchmark import execution
 from nnunet_volf.benchmark.folder import collect, run_folder
 from nnunet_volf.benchmark.results import Outcome, Run
+from nnunet_volf.cluster.connecting import connected
 
 RUNS = [Run("scratch", labels, 1, 0) for labels in (1, 2, 3, 4)]
 
@@ -107,19 +110,77 @@ def test_on_a_cpu_trainings_share_the_cores_and_what_the_user_has_set_is_kept(mo
     assert execution.environment("cpu", 1)["nnUNet_n_proc_DA"] == "6"
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="processes end as POSIX has it")
+def test_a_training_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    training = "import os, time; from nnunet_volf.orphans import end_with_parent; end_with_parent(); "
+    training += "print(os.getpid(), flush=True); time.sleep(600)"
+    script = f"""
+from pathlib import Path
+from nnunet_volf.benchmark import execution
+from nnunet_volf.benchmark.results import Run
+execution._ENTRY = {training!r}
+list(execution.train_here(Path({str(tmp_path)!r}), [Run("scratch", 1, 1, 0)], "cpu", 1))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    log = run_folder(tmp_path, RUNS[0]) / "log.txt"
+    assert wait_until(lambda: log.is_file() and log.read_text().strip(), seconds=60)
+    parent.kill()
+    parent.wait()
+    assert wait_until(lambda: not alive(int(log.read_text())), seconds=20)
+
+
 @pytest.mark.filterwarnings("default")  # of Dask's own, which change with every release
 def test_on_dask_the_same_trainings_give_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr(execution, "_ENTRY", STAND_IN)
     monkeypatch.setenv("nnUNet_raw", "of the caller")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
-    ) as cluster:
-        ended = list(execution.train_on_dask(tmp_path, RUNS, "cpu", cluster.scheduler_address))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=3, processes=False, dashboard_address=None) as here,
+        connected(here.scheduler_address, workers=0) as cluster,
+    ):
+        ended = list(execution.train_on_dask(tmp_path, RUNS, "cpu", cluster))
     assert sorted(run.labels for run in ended) == [1, 2, 3, 4]
     outcomes, failures = collect(tmp_path, RUNS)
     assert [outcome.run.labels for outcome in outcomes] == [1, 4]
-    assert {failure.run.labels for failure in failures} == {2, 3}
-    assert "of the caller" in (run_folder(tmp_path, RUNS[0]) / "log.txt").read_text()
+    assert {failure.run.labels: failure.reason for failure in failures} == {
+        2: "RuntimeError: CUDA out of memory (exit code 1)",
+        3: f"training {RUNS[2].name} on cpu 3 of the caller (ended by signal 9)",
+    }
     assert isinstance(outcomes[0], Outcome)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent as POSIX has them")
+def test_a_training_whose_dask_worker_dies_begins_again_on_another(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    training = (
+        "import os, sys, time; from nnunet_volf.orphans import end_with_parent; end_with_parent(); "
+        "print(os.getpid(), flush=True); open(sys.argv[1] + '.pids', 'a').write(f'{os.getpid()} '); time.sleep(3)\n"
+    )
+    start = f"from nnunet_volf.benchmark import execution; execution._ENTRY = {training + STAND_IN!r}; "
+    folder, dask = tmp_path / "benchmark", tmp_path / "dask"
+    folder.mkdir()
+    dask.mkdir()
+    pids = Path(f"{folder}.pids")
+    runs = [RUNS[0], RUNS[3]]
+    with dask_cluster(dask, workers=0) as own:
+        first, _ = (own.add_worker("--no-nanny", start=start) for _ in range(2))
+        with connected(str(own.file), workers=0) as cluster:
+            own.wait_for(2)
+            killer = threading.Thread(
+                target=lambda: (
+                    wait_until(lambda: pids.is_file() and len(pids.read_text().split()) == 2) and first.kill()
+                )
+            )
+            killer.start()
+            ended = list(execution.train_on_dask(folder, runs, "cpu", cluster))
+            killer.join()
+    assert sorted(run.labels for run in ended) == [1, 4]
+    outcomes, failures = collect(folder, runs)
+    assert [outcome.run.labels for outcome in outcomes] == [1, 4]
+    assert failures == []
+    begun = [int(pid) for pid in pids.read_text().split()]
+    assert len(begun) == 3, "one of the two was begun again"
+    assert not any(alive(pid) for pid in begun)

@@ -10,20 +10,24 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunet_volf.benchmark.folder import FAILED, LOG, note_failure, outcome_of, run_folder
 from nnunet_volf.benchmark.results import Run
+from nnunet_volf.cluster.checking import Needs
+from nnunet_volf.cluster.connecting import Cluster
+from nnunet_volf.cluster.running import Lost, run_on_workers
 from nnunet_volf.console import program
-from nnunet_volf.errors import BenchmarkError
+from nnunet_volf.errors import StorageError
+from nnunet_volf.training_files import EXIT_STORAGE
 
 _ENTRY = program("nnunet_volf.benchmark.training", "main")
-_PATIENCE = "10s"  # for a scheduler to answer
 _HANDED_ON = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_extTrainer")
 
 
-@dataclass
+@dataclass(eq=False)
 class Trainings:
     """The trainings of a folder, each a process of its own that can do no harm to the others."""
 
@@ -42,14 +46,17 @@ class Trainings:
             command = [sys.executable, "-c", _ENTRY, str(self.folder), run.name, self.device]
             if self.stopping.is_set():
                 return
-            child = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=self.environment
+            child = subprocess.Popen(  # stdin is what it ends with, see `end_with_parent`
+                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.PIPE, env=self.environment
             )
             self.children.add(child)
-            code = child.wait()
+            with child:
+                code = child.wait()
             self.children.discard(child)
         if not self.stopping.is_set() and outcome_of(self.folder, run) is None:
             note_failure(self.folder, run, _reason(code, place / LOG))
+            if code == EXIT_STORAGE:
+                raise StorageError(f"{run.name}: {_reason(code, place / LOG)}")
 
     def stop(self) -> None:
         """End the trainings that are running, and begin no others."""
@@ -57,6 +64,9 @@ class Trainings:
         for child in list(self.children):
             with contextlib.suppress(OSError):
                 child.terminate()
+
+
+_of_this_worker: set[Trainings] = set()
 
 
 def train_here(folder: Path, runs: Sequence[Run], device: str, at_a_time: int) -> Iterator[Run]:
@@ -74,38 +84,53 @@ def train_here(folder: Path, runs: Sequence[Run], device: str, at_a_time: int) -
             raise
 
 
-def train_on_dask(folder: Path, runs: Sequence[Run], device: str, address: str) -> Iterator[Run]:
-    """Do trainings on a Dask cluster, whose workers see the same folders; each worker does one at a time."""
-    try:
-        import distributed
+def train_on_dask(
+    folder: Path, runs: Sequence[Run], device: str, cluster: Cluster, inputs: Sequence[Path] = ()
+) -> Iterator[Run]:
+    """Do trainings on a Dask cluster, whose workers see the same folders; each worker does one at a time.
 
-        dask: Any = distributed  # typed in part
-    except ImportError as error:
-        raise BenchmarkError("--dask needs dask.distributed: pip install 'nnunet-volf[dask]'.") from error
-    try:
-        client = dask.Client(address, timeout=_PATIENCE)
-    except (OSError, ValueError) as error:
-        raise BenchmarkError(
-            f"No Dask scheduler answers at {address} ({error}). Start one, or name its file."
-        ) from error
+    One whose worker is lost begins again on another. One that fails by itself has failed, as it has here.
+    """
     handed_on = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
-    with client:
-        running = {client.submit(train_there, folder, run, device, handed_on, pure=False): run for run in runs}
-        try:
-            for future in dask.as_completed(running):
-                run = running[future]
-                if future.status == "error":  # a worker died, or could not begin
-                    run_folder(folder, run).mkdir(parents=True, exist_ok=True)
-                    note_failure(folder, run, f"the Dask worker failed: {future.exception()}")
-                yield run
-        except BaseException:
-            client.cancel(list(running))
-            raise
+    running = run_on_workers(
+        cluster,
+        partial(train_there, folder, device, handed_on),
+        runs,
+        needs=Needs(folder, tuple(inputs)),
+        stop=stop_there,
+        one_each=True,
+    )
+    with contextlib.closing(running):
+        for ended in running:
+            if isinstance(ended.result, Lost):
+                lost = ended.result
+                run_folder(folder, ended.task).mkdir(parents=True, exist_ok=True)
+                note_failure(
+                    folder, ended.task, f"{lost.workers} Dask workers were lost with it; the last: {lost.last}"
+                )
+            yield ended.task
 
 
-def train_there(folder: Path, run: Run, device: str, handed_on: dict[str, str]) -> None:
+def train_there(folder: Path, device: str, handed_on: dict[str, str], run: Run) -> None:
     """Do one training on a Dask worker, in a process of its own as everywhere."""
-    Trainings(folder, device, {**environment(device, 1), **handed_on}).train(run)
+    from distributed import get_worker
+
+    variables = {**environment(device, 1), **handed_on}
+    if device == "cpu":  # Dask sets it to 1 for its workers
+        worker: Any = get_worker()
+        variables["OMP_NUM_THREADS"] = str(worker.state.nthreads)
+    trainings = Trainings(folder, device, variables)
+    _of_this_worker.add(trainings)
+    try:
+        trainings.train(run)
+    finally:
+        _of_this_worker.discard(trainings)
+
+
+def stop_there() -> None:
+    """End what a Dask worker trains."""
+    for trainings in list(_of_this_worker):
+        trainings.stop()
 
 
 def environment(device: str, at_a_time: int) -> dict[str, str]:

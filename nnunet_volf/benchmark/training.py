@@ -29,10 +29,14 @@ from nnunet_volf.benchmark.prediction import Scoring, segment_and_score
 from nnunet_volf.benchmark.results import Outcome, Run
 from nnunet_volf.benchmark.subsets import subset
 from nnunet_volf.environment import variable
+from nnunet_volf.errors import StorageError
 from nnunet_volf.files import read_json, write_json
 from nnunet_volf.finetune_settings import FineTuneSettings
+from nnunet_volf.orphans import end_with_parent
 from nnunet_volf.plans import planned_dataset, with_settings
 from nnunet_volf.provenance import versions
+from nnunet_volf.storage_errors import told_of_folder
+from nnunet_volf.training_files import EXIT_STORAGE
 from nnunet_volf.weights.names import canonical_name
 from nnunet_volf.weights.trained import on_encoder_side
 
@@ -50,7 +54,13 @@ def carry_out(folder: Path, name: str, device: str) -> Outcome:
 def main() -> None:
     """Do what the process was started for: the folder, the name of the training, the device."""
     folder, name, device = sys.argv[1:]
-    carry_out(Path(folder), name, device)
+    end_with_parent()
+    try:
+        with told_of_folder(Path(folder)):
+            carry_out(Path(folder), name, device)
+    except StorageError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(EXIT_STORAGE) from error
 
 
 def _train(experiment: Experiment, run: Run, folder: Path, device: torch.device) -> Outcome:

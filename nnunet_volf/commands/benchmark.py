@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-mirroring", action="store_true", help="predict each image once: eight times faster in 3D")
     options.add_device(parser)
     parser.add_argument("-np", type=int, default=1, metavar="N", help="trainings at a time [%(default)s]")
-    parser.add_argument("--dask", metavar="ADDRESS", help="train on the workers of a Dask cluster")
+    options.add_dask(parser, "train")
     parser.add_argument("-o", type=Path, metavar="FOLDER", help="[in nnUNet_results, beside the dataset's trainings]")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
 
@@ -82,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_volf.benchmark.folder import IMAGES, collect, only_benchmark, open_folder
     from nnunet_volf.preprocessing.occurrences import Occurrences
 
-    device = options.device_here(args.device)
+    # What machine trains is for the user to know, where it is not this one.
+    device = args.device if args.dask and args.device else options.device_here(args.device)
     folder = (args.o or _default_folder(args)).resolve()
     request = Request(
         dataset=args.dataset,
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     with only_benchmark(folder):
         open_folder(folder, experiment)
         try:
-            _train(args, folder, device, to_do)
+            _train(args, folder, device, to_do, _inputs(experiment))
         finally:
             code = _report(folder, experiment)
     return code
@@ -139,14 +140,24 @@ def _say_what_is_compared(experiment: Experiment, folder: Path) -> None:
         print(f"  {'leakage':12} {sentence}")
 
 
-def _train(args: argparse.Namespace, folder: Path, device: str, to_do: list[Run]) -> None:
+def _train(args: argparse.Namespace, folder: Path, device: str, to_do: list[Run], inputs: list[Path]) -> None:
     from nnunet_volf.benchmark.execution import train_here, train_on_dask
     from nnunet_volf.benchmark.outlook import Outlook
 
-    ended = train_on_dask(folder, to_do, device, args.dask) if args.dask else train_here(folder, to_do, device, args.np)
-    outlook = Outlook(folder, len(to_do))
-    for run in ended:
-        print(outlook.describe(run), flush=True)
+    with options.cluster_asked(args, args.np) as cluster:
+        if cluster is None:
+            ended = train_here(folder, to_do, device, args.np)
+        else:
+            ended = train_on_dask(folder, to_do, device, cluster, inputs)
+        outlook = Outlook(folder, len(to_do))
+        for run in ended:
+            print(outlook.describe(run), flush=True)
+
+
+def _inputs(experiment: Experiment) -> list[Path]:
+    """Return what trainings read."""
+    weights = [Path(arm.weights) for arm in experiment.arms if arm.weights is not None]
+    return [plans.planned_dataset(experiment.dataset, experiment.plans_name).folder, *weights]
 
 
 def _report(folder: Path, experiment: Experiment) -> int:

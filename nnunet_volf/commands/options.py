@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from typing import TYPE_CHECKING
 
 from nnunet_volf import plans
 from nnunet_volf.errors import VolFError
 from nnunet_volf.networks.catalogue import NETWORKS
 from nnunet_volf.pretext.catalogue import DEFAULT_METHOD, METHODS, Method
 from nnunet_volf.weights.choices import CHANNEL_RULES, SCOPES
+
+if TYPE_CHECKING:
+    from nnunet_volf.cluster.connecting import Cluster
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +28,22 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-np", type=int, metavar="N", help="worker processes [as many as there are CPUs and memory for]"
     )
+
+
+def add_dask(parser: argparse.ArgumentParser, what: str) -> None:
+    """Declare a Dask cluster to do something on."""
+    parser.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help=f"{what} on the workers of a Dask cluster: its address, its scheduler's file, or 'local' for one here",
+    )
+
+
+def cluster_asked(args: argparse.Namespace, workers: int) -> contextlib.AbstractContextManager[Cluster | None]:
+    """Give the Dask cluster that was asked for, if one was; one here has that many workers."""
+    from nnunet_volf.cluster.connecting import connected
+
+    return contextlib.nullcontext() if args.dask is None else connected(args.dask, workers)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from nnunet_volf.errors import DataError
 from nnunet_volf.machine import Limit, worker_processes
 
 if TYPE_CHECKING:
+    from nnunet_volf.cluster.connecting import Cluster
     from nnunet_volf.preprocessing.imported import ImportedDataset
     from nnunet_volf.preprocessing.preprocess import PreprocessSummary
     from nnunet_volf.preprocessing.survey import Survey
@@ -28,9 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", default=plans.OUR_PLANS, metavar="PLANS", help="[%(default)s]")
     parser.add_argument("-c", nargs="+", default=["3d_fullres"], metavar="CONFIGURATION", help="[3d_fullres]")
     options.add_workers(parser)
+    options.add_dask(parser, "preprocess")
     parser.add_argument("--part", default="0/1", metavar="I/N", help="one of N parts, from 0/N on [%(default)s: all]")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="[%(default)s]")
-    parser.add_argument("--memory", type=float, metavar="GB", help="for all workers together [80%% of what is free]")
+    parser.add_argument(
+        "--memory", type=float, metavar="GB", help="for all workers of a machine together [80%% of what is free]"
+    )
     parser.add_argument("--ignore-disk", action="store_true", help="begin although the disk may not hold everything")
 
 
@@ -62,25 +66,29 @@ def preprocess_and_say(
     memory: int | None = None,
     check_disk: bool = True,
 ) -> PreprocessSummary:
-    """Preprocess an imported dataset with -np and --dtype of the arguments; print what is to do and what was done."""
+    """Preprocess a dataset with -np, --dask and --dtype of the arguments; print what is to do and what was done."""
     from nnunet_volf.preprocessing.preprocess import preprocess
 
     workers = worker_processes(args.np)
+    with options.cluster_asked(args, workers.value) as cluster:
 
-    def announce(found: Survey) -> None:
-        _print_work(found, configuration, workers, memory)
+        def announce(found: Survey) -> None:
+            _print_work(found, configuration)
+            if found.todo:
+                _print_workers(found, workers if cluster is None else cluster, memory)
 
-    summary = preprocess(
-        dataset,
-        planned,
-        configuration,
-        workers=workers.value,
-        part=part,
-        dtype=args.dtype,
-        memory=memory,
-        check_disk=check_disk,
-        announce=announce,
-    )
+        summary = preprocess(
+            dataset,
+            planned,
+            configuration,
+            workers=workers.value,
+            part=part,
+            dtype=args.dtype,
+            memory=memory,
+            check_disk=check_disk,
+            announce=announce,
+            cluster=cluster,
+        )
     _print_result(summary)
     if summary.complete and len(summary.refused) == len(summary.survey.cases):
         raise DataError(f"Not one case of {dataset.name} could be preprocessed. See {summary.survey.quarantine}.")
@@ -94,9 +102,7 @@ def _parse_part(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _print_work(found: Survey, configuration: str, workers: Limit, memory: int | None) -> None:
-    from nnunet_volf.preprocessing.budget import memory_to_use
-
+def _print_work(found: Survey, configuration: str) -> None:
     number, parts = found.part
     print(f"{found.folder.parent.name}, {configuration} -> {found.folder}")
     of_part = f" (part {number}/{parts} of {len(found.cases)})" if parts > 1 else ""
@@ -105,18 +111,28 @@ def _print_work(found: Survey, configuration: str, workers: Limit, memory: int |
         print(f"        {len(found.outdated)} of them are there, but damaged or of another input or plan: done again")
     if found.strays:
         print(f"        {len(found.strays)} are no longer in the dataset: removed")
-    if not found.todo:
-        return
-    print(f"disk    at most {found.disk / 1e9:.2f} GB as {found.dtype}; compression mostly leaves a third to a half")
-    budget = memory_to_use() if memory is None else memory
+    if found.todo:
+        print(
+            f"disk    at most {found.disk / 1e9:.2f} GB as {found.dtype}; compression mostly leaves a third to a half"
+        )
+
+
+def _print_workers(found: Survey, workers: Limit | Cluster, memory: int | None) -> None:
+    from nnunet_volf.preprocessing.budget import memory_to_use
+
     most = max(work.memory for work in found.todo)
+    if not isinstance(workers, Limit):
+        given = "what they were given" if memory is None else f"{memory / 1e9:.1f} GB a machine"
+        print(f"workers {workers}, within {given}; the largest case needs about {most / 1e9:.1f} GB", flush=True)
+        return
     print(f"workers {workers.value} ({workers.source})", end="")
-    if budget is not None:
-        print(f", within {budget / 1e9:.1f} GB of memory; the largest case needs about {most / 1e9:.1f}")
-        if workers.value * most > budget:
-            print(f"        so at most {max(1, budget // most)} of the largest at once")
-    else:
+    budget = memory_to_use() if memory is None else memory
+    if budget is None:
         print()
+        return
+    print(f", within {budget / 1e9:.1f} GB of memory; the largest case needs about {most / 1e9:.1f}")
+    if workers.value * most > budget:
+        print(f"        so at most {max(1, budget // most)} of the largest at once")
 
 
 def _print_result(summary: PreprocessSummary) -> None:

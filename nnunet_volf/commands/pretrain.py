@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_target(parser)
     options.add_planning(parser)
     options.add_workers(parser)
+    options.add_dask(parser, "preprocess")
     parser.add_argument(
         "--dtype", choices=("float32", "float16"), default="float32", help="of the preprocessed voxels [%(default)s]"
     )
