@@ -1,7 +1,8 @@
-"""How import and plan scale with the number of scans: scans a second, and the memory of the largest process.
+"""How each stage scales with the number of scans: scans a second, and the memory of the largest process.
 
-Makes that many small NIfTI files, imports them, imports them again, and plans them, each as a process of its own. Small
-files show what each scan costs beside its voxels; `--side 256` shows what voxels cost.
+Makes that many small NIfTI files, imports, plans and preprocesses them, imports and preprocesses again, when there is
+nothing to do, and trains for two steps: each as a process of its own. Small files show what each scan costs beside its
+voxels; `--side 256` shows what voxels cost.
 
     python benchmarks/archive.py [--scans 1000 10000] [--side 24] [--workers 2]
 """
@@ -15,14 +16,30 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import SimpleITK
 
+TWO_STEPS = ("epochs=1", "iterations=2", "validation_samples=2", "panel_every=0")
 STAGES = {
     "import": ["import", "{archive}", "-d", "501", "-n", "Archive", "-np", "{workers}"],
     "import again": ["import", "{archive}", "-d", "501", "-n", "Archive", "-np", "{workers}"],
-    "plan": ["plan", "-d", "501", "-np", "{workers}"],
+    "plan": ["plan", "-d", "501", "-np", "{workers}", "--set", *TWO_STEPS],
+    "preprocess": ["preprocess", "-d", "501", "-np", "{workers}"],
+    "preprocess again": ["preprocess", "-d", "501", "-np", "{workers}"],
+    "train two steps": [
+        "train",
+        "501",
+        "3d_fullres",
+        "all",
+        "-p",
+        "VolFPlans",
+        "-tr",
+        "nnUNetTrainerVolF",
+        "-device",
+        "cpu",
+    ],
 }
 
 
@@ -34,15 +51,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     print(f"{args.side}^3 voxels, int16, .nii.gz; {args.workers} workers\n")
-    print("| scans | stage | seconds | scans / s | peak memory of the largest process (MB) |")
-    print("|---|---|---|---|---|")
+    print("| scans | stage | seconds | CPU seconds | scans / s | peak memory of the largest process (MB) |")
+    print("|---|---|---|---|---|---|")
     for scans in args.scans:
         with tempfile.TemporaryDirectory() as folder:
             write_scans(Path(folder) / "archive", scans, args.side)
             for stage, command in STAGES.items():
                 places = {"archive": str(Path(folder) / "archive"), "workers": str(args.workers)}
-                seconds, memory = timed([part.format(**places) for part in command], Path(folder))
-                print(f"| {scans:,} | {stage} | {seconds:.1f} | {scans / seconds:.0f} | {memory:.0f} |", flush=True)
+                used = measured([part.format(**places) for part in command], Path(folder))
+                rate = f"{scans / used.seconds:.0f} | {used.megabytes:.0f}"
+                print(f"| {scans:,} | {stage} | {used.seconds:.1f} | {used.cpu_seconds:.1f} | {rate} |", flush=True)
 
 
 def write_scans(folder: Path, scans: int, side: int) -> None:
@@ -55,8 +73,16 @@ def write_scans(folder: Path, scans: int, side: int) -> None:
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), str(path), useCompression=True, compressionLevel=1)
 
 
-def timed(arguments: list[str], folder: Path) -> tuple[float, float]:
-    """Run a command of ours in a process that measures it, and return seconds and megabytes."""
+class Used(NamedTuple):
+    """What a command took; the CPU's seconds are those of all processes, and tell more where other work goes on."""
+
+    seconds: float
+    cpu_seconds: float
+    megabytes: float
+
+
+def measured(arguments: list[str], folder: Path) -> Used:
+    """Run a command of ours in a process that measures it."""
     environment = os.environ.copy()
     for name in ("raw", "preprocessed", "results"):
         (folder / name).mkdir(exist_ok=True)
@@ -66,15 +92,18 @@ def timed(arguments: list[str], folder: Path) -> tuple[float, float]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(done.stdout + done.stderr)
-    return time.perf_counter() - before, float(done.stdout.rsplit("\n", 2)[-2]) / 1024
+    seconds = time.perf_counter() - before
+    cpu_seconds, kilobytes = done.stdout.rsplit("\n", 2)[-2].split()
+    return Used(seconds, float(cpu_seconds), float(kilobytes) / 1024)
 
 
-# Prints the peak memory of the command's own process or of its largest worker, in kilobytes.
+# Prints the CPU's seconds, and the peak memory of the command's own process or of its largest worker in kilobytes.
 MEASURED = """
 import resource, sys
 from nnunet_volf.cli import main
 code = main(sys.argv[1:])
-print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(sum(one.ru_utime + one.ru_stime for one in used), max(one.ru_maxrss for one in used))
 sys.exit(code)
 """
 
