@@ -86,7 +86,11 @@ class DurableTraining(OutputFolder, Trainer):
         ranks = ranks_on_this_machine()
         processes = cpu_use.loader_processes(self.device.type, ranks, get_allowed_n_proc_DA())
         with variable("nnUNet_n_proc_DA", str(processes)):
-            super().on_train_start()
+            try:
+                super().on_train_start()
+            except RuntimeError as error:  # nnU-Net takes the first batch already
+                self.look_into(error)
+                raise
 
     def run_training(self) -> None:
         """Train as nnU-Net does, step by step so that it can stop and go on at any step."""
