@@ -74,7 +74,7 @@ def write_scans(folder: Path, scans: int, side: int) -> None:
 
 
 class Used(NamedTuple):
-    """What a command took; the CPU's seconds are those of all processes, and tell more where other work goes on."""
+    """What a command took; with no workers (`--workers 0`), the CPU's seconds are those of all its work."""
 
     seconds: float
     cpu_seconds: float

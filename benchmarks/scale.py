@@ -31,7 +31,8 @@ from scipy.ndimage import gaussian_filter, zoom
 from timing import conditions
 
 HOUR, GB, TB = 3600.0, 1e9, 1e12
-STAGES = ("import NIfTI", "import DICOM", "preprocess, float32", "preprocess, float16")
+SHARED = ("preprocess, float32", "preprocess, float16")  # over machines, by --dask or --part
+STAGES = ("import NIfTI", "import DICOM", *SHARED)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Rate:
     """What a stage takes for one scan."""
 
     cpu_seconds: float
+    bytes_read: float
     bytes_written: float
 
 
@@ -48,18 +50,19 @@ class Row:
 
     stage: str
     core_hours: float
-    hours_on_one: float
-    hours_on_all: float
-    terabytes: float
+    hours: float
+    gigabytes_a_second: float  # read and written, for the CPUs not to wait
+    terabytes: float  # written
 
 
 def plan(rates: dict[str, Rate], scans: int, cpus: int, machines: int) -> list[Row]:
-    """Return what each stage takes for an archive, on one machine and on all, if nothing waits for the storage."""
+    """Return what each stage takes for an archive. An import has one journal, and so one machine."""
     rows = []
     for stage, rate in rates.items():
         core_hours = scans * rate.cpu_seconds / HOUR
-        on_one = core_hours / cpus
-        rows.append(Row(stage, core_hours, on_one, on_one / machines, scans * rate.bytes_written / TB))
+        hours = core_hours / cpus / (machines if stage in SHARED else 1)
+        flow = scans * (rate.bytes_read + rate.bytes_written) / (hours * HOUR)
+        rows.append(Row(stage, core_hours, hours, flow / GB, scans * rate.bytes_written / TB))
     return rows
 
 
@@ -76,25 +79,23 @@ def main() -> None:
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
-        rates, scan = measure(Path(folder), args.sample, args.shape, args.spacing, args.to)
+        rates = measure(Path(folder), args.sample, args.shape, args.spacing, args.to)
     print(conditions())
     print(f"{args.sample} scans of {args.shape} voxels of {args.spacing} mm, int16, resampled to {args.to}")
-    print("\n| a scan | CPU s | MB written |\n|---|---|---|")
+    print("\n| a scan | CPU s | MB read | MB written |\n|---|---|---|---|")
     for stage, rate in rates.items():
-        print(f"| {stage} | {rate.cpu_seconds:.1f} | {rate.bytes_written / 1e6:.0f} |")
-    print(f"\nthe scans themselves, compressed: {scan / 1e6:.0f} MB each, {args.scans * scan / TB:.1f} TB in all")
-    title = f"{args.scans:,} scans"
-    print(f"\n| {title} | core hours | hours on {args.cpus} CPUs | on {args.machines} such machines | TB written |")
-    print("|---|---|---|---|---|")
+        print(f"| {stage} | {rate.cpu_seconds:.1f} | {rate.bytes_read / 1e6:.0f} | {rate.bytes_written / 1e6:.0f} |")
+    print(f"\n{args.scans:,} scans; importing on {args.cpus} CPUs, preprocessing on {args.machines} times that:\n")
+    print("| | core hours | hours | GB/s read and written | TB written |\n|---|---|---|---|---|")
     for row in plan(rates, args.scans, args.cpus, args.machines):
-        hours = f"{row.core_hours:,.0f} | {row.hours_on_one:.1f} | {row.hours_on_all:.1f}"
-        print(f"| {row.stage} | {hours} | {row.terabytes:.1f} |")
+        needs = f"{row.hours:.1f} | {row.gigabytes_a_second:.2f} | {row.terabytes:.1f}"
+        print(f"| {row.stage} | {row.core_hours:,.0f} | {needs} |")
 
 
 def measure(
     folder: Path, sample: int, shape: Sequence[int], spacing: Sequence[float], to: Sequence[float]
-) -> tuple[dict[str, Rate], float]:
-    """Return the rates of all stages, and the bytes of a compressed scan."""
+) -> dict[str, Rate]:
+    """Return the rates of all stages."""
     for name in ("raw", "preprocessed", "results"):
         (folder / name).mkdir()
         os.environ[f"nnUNet_{name}"] = str(folder / name)
@@ -102,17 +103,17 @@ def measure(
         voxels = made_up_ct(shape, number)
         write_nifti(folder / "nifti" / f"scan_{number}.nii.gz", voxels, spacing)
         write_dicom(folder / "dicom" / f"scan_{number}", voxels, spacing)
+    nifti, dicom = size_of(folder / "nifti"), size_of(folder / "dicom")
     used = [run("import", str(folder / kind), "-d", str(number)) for number, kind in ((501, "nifti"), (502, "dicom"))]
     run("plan", "-d", "501")
     (dataset,) = (folder / "preprocessed").glob("Dataset501_*")
     with_spacing(dataset / "VolFPlans.json", to)
     converted = size_of(next((folder / "raw").glob("Dataset502_*")) / "converted")
-    rates = [Rate(used[0], 0.0), Rate(used[1], converted)]
+    totals = [(used[0], nifti, 0), (used[1], dicom, converted)]
     for kind in ("float32", "float16"):
         seconds = run("preprocess", "-d", "501", "--dtype", kind)
-        rates.append(Rate(seconds, sum(size_of(path) for path in dataset.iterdir() if path.is_dir())))
-    each = [Rate(rate.cpu_seconds / sample, rate.bytes_written / sample) for rate in rates]
-    return dict(zip(STAGES, each, strict=True)), size_of(folder / "nifti") / sample
+        totals.append((seconds, nifti, sum(size_of(path) for path in dataset.iterdir() if path.is_dir())))
+    return {stage: Rate(*(total / sample for total in row)) for stage, row in zip(STAGES, totals, strict=True)}
 
 
 def run(*arguments: str) -> float:
