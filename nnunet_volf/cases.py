@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import blosc2
 import numpy as np
@@ -16,7 +17,14 @@ from torch import Tensor
 
 from nnunet_volf.augment import Window
 from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY
+from nnunet_volf.damaged_cases import DamagedCase
 from nnunet_volf.errors import DataError
+from nnunet_volf.patience import own_fault, read_patiently
+
+Read = TypeVar("Read")
+
+# Of a file that is gone through as a whole.
+_SLAB_VOXELS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -35,20 +43,24 @@ class CaseImage:
     @property
     def content(self) -> str | None:
         """The hash of the voxels that the case was made from, or None where our preprocessing has not noted it."""
-        try:
-            content: str = self.array.schunk.vlmeta[CASE_KEY]["content"]
-        except (AttributeError, KeyError):  # a numpy array, or preprocessed by nnU-Net
-            return None
-        return content
+        noted = self._noted(CASE_KEY)
+        return noted.get("content") if isinstance(noted, dict) else None
 
     def draw_tissue(self, rng: np.random.Generator) -> tuple[int, ...] | None:
         """Draw a voxel that shows tissue, or None where our preprocessing has not stored any."""
-        try:
-            stored = self.array.schunk.vlmeta[LOCATIONS_KEY]
-        except (AttributeError, KeyError):  # a numpy array, or preprocessed by nnU-Net
+        stored = self._noted(LOCATIONS_KEY)
+        if stored is None:
             return None
-        locations = np.frombuffer(stored, dtype=np.uint16).reshape(-1, len(self.volume))
+        locations = self._told(lambda: np.frombuffer(stored, np.uint16).reshape(-1, len(self.volume)), "its notes")
         return tuple(locations[int(rng.integers(len(locations)))].tolist()) if len(locations) else None
+
+    def _noted(self, key: str) -> Any:
+        """Return what our preprocessing has noted, or None for a numpy array, or a file of nnU-Net's."""
+        schunk = getattr(self.array, "schunk", None)
+        return None if schunk is None else self._told(lambda: _noted_in(schunk, key), "its notes")
+
+    def _told(self, read: Callable[[], Read], what: str) -> Read:
+        return told_of_case(read, self.identifier, self.path, f"cannot be read at {what}")
 
     def read(self, window: Window) -> Tensor:
         """Return the crop (c, *window) as float32; what lies outside the volume is padded with 0, as nnU-Net does."""
@@ -57,28 +69,43 @@ class CaseImage:
     def read_showing(self, window: Window) -> tuple[Tensor, bool]:
         """Return the crop as `read` does, and whether it shows anything but one intensity."""
         box = [[a, a + n] for a, n in zip(window.start, window.size, strict=True)]
-        try:
-            crop = np.ascontiguousarray(crop_and_pad_nd(self.array, box, 0), dtype=np.float32)
-        except Exception as error:
-            raise DataError(
-                f"Case {self.identifier}: reading voxels {box} of {self.path} failed "
-                f"({type(error).__name__}: {error}). The file is damaged; delete it and preprocess the case again."
-            ) from error
-        tensor = torch.from_numpy(crop if crop.flags.writeable else crop.copy())
+
+        def crop() -> np.ndarray[Any, np.dtype[np.float32]]:
+            return np.ascontiguousarray(crop_and_pad_nd(self.array, box, 0), dtype=np.float32)
+
+        voxels = self._told(crop, f"voxels {box}")
+        tensor = torch.from_numpy(voxels if voxels.flags.writeable else voxels.copy())
         low, high = tensor.aminmax()  # one pass tells both whether all is finite and whether anything shows
         if not torch.isfinite(low) or not torch.isfinite(high):
-            raise DataError(
-                f"Case {self.identifier}: {self.path} holds NaN or infinite voxels within {box}. Repair or remove the "
-                "case and preprocess again: one such voxel makes the loss of a whole batch NaN."
+            raise DamagedCase(
+                self.identifier,
+                self.path,
+                f"holds NaN or infinite voxels within {box}; one makes the loss of a whole batch NaN.",
             )
         return tensor, bool(high > low)
+
+    def require_sound(self) -> None:
+        """Read everything; raise `DamagedCase` where that fails."""
+        self.draw_tissue(np.random.default_rng(0))
+        first, *others = self.volume
+        step = max(1, _SLAB_VOXELS // max(1, math.prod(others)))
+        for start in range(0, first, step):
+            self.read(Window((start, *[0] * len(others)), (min(step, first - start), *others)))
 
 
 class UnlabeledCases:
     """The images of a folder of preprocessed cases; segmentations are not needed and never opened."""
 
-    def __init__(self, folder: str | Path, identifiers: Sequence[str]) -> None:
+    def __init__(self, folder: str | Path, identifiers: Sequence[str], left_out: Container[str] = ()) -> None:
+        """Take the cases of a folder.
+
+        Args:
+            folder: where they are.
+            identifiers: which of them.
+            left_out: those that are not opened any more; may grow.
+        """
         self.folder = Path(folder)
+        self.left_out = left_out
         # A case listed twice would seek another for ever; and nnU-Net hands out numpy strings.
         self.identifiers = sorted({str(identifier) for identifier in identifiers})
         if not self.identifiers:
@@ -90,21 +117,50 @@ class UnlabeledCases:
 
     def open(self, identifier: str) -> CaseImage:
         """Open the image of a case; only what is read from it is decompressed."""
+        if identifier in self.left_out:
+            raise DamagedCase(identifier, self.folder, "is left out.")
         for ending, opener in _OPENERS.items():
             path = self.folder / f"{identifier}{ending}"
-            if not path.is_file():
-                continue
-            try:
-                return CaseImage(identifier, path, opener(str(path)))
-            except Exception as error:
-                raise DataError(
-                    f"Case {identifier}: {path} cannot be opened ({type(error).__name__}: {error}). Delete it and "
-                    "preprocess the case again."
-                ) from error
-        raise DataError(
-            f"Case {identifier}: none of {', '.join(f'{identifier}{ending}' for ending in _OPENERS)} is in "
-            f"{self.folder}. Preprocess the dataset again, or take the case out of splits_final.json."
-        )
+            if path.is_file():
+                array = told_of_case(lambda: opener(str(path)), identifier, path, "cannot be opened")  # noqa: B023
+                return CaseImage(identifier, path, array)
+        files = ", ".join(f"{identifier}{ending}" for ending in _OPENERS)
+        advice = "Preprocess the dataset again, or take the case out of splits_final.json."
+        raise DamagedCase(identifier, self.folder, f"holds none of {files}.", advice)
+
+    def can_open(self, identifier: str) -> bool:
+        """Return whether a case is there and can be opened; what it holds may be damaged all the same."""
+        try:
+            self.open(identifier)
+        except DamagedCase:
+            return False
+        return True
+
+
+def is_sound(folder: Path, identifier: str) -> bool:
+    """Return whether a case is there and everything in it can be read."""
+    try:
+        UnlabeledCases(folder, [identifier]).open(identifier).require_sound()
+    except DamagedCase:
+        return False
+    return True
+
+
+def _noted_in(schunk: Any, key: str) -> Any:
+    try:
+        return schunk.vlmeta[key]
+    except KeyError:
+        return None
+
+
+def told_of_case(read: Callable[[], Read], identifier: str, path: Path, failed: str) -> Read:
+    """Return what is read of a case, or raise `DamagedCase`, which says of which."""
+    try:
+        return read_patiently(read, path)
+    except Exception as error:
+        if own_fault(error):  # would be met with any other case, too
+            raise
+        raise DamagedCase(identifier, path, f"{failed} ({type(error).__name__}: {error}).") from error
 
 
 def _open_blosc2(path: str) -> Any:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import torch
 from batchgenerators.dataloading.data_loader import DataLoader
+from numpy.random import Generator
 from threadpoolctl import threadpool_limits
 
 from nnunet_volf.cases import UnlabeledCases
+from nnunet_volf.damaged_cases import DamagedCase, DamagedCases
+from nnunet_volf.errors import DataError
 from nnunet_volf.parcels import Parcel, pack, unpack
 from nnunet_volf.randomness import fresh_rng, sample_rng
 
@@ -19,47 +23,96 @@ if TYPE_CHECKING:
     from nnunet_volf.pretext.pretext import Sample, Sampler
 
 
-class SampleLoader(DataLoader):
-    """Batches: ``data`` (b, c, ...), ``target`` (b, ...) or a list of them for deep supervision, and ``keys``."""
+# In place of a batch: why there will be none. An exception would end a worker, and its message be lost on the way.
+STOP = "stop"
 
-    def __init__(self, cases: UnlabeledCases, batch_size: int, sampler: Sampler) -> None:
+
+class SampleLoader(DataLoader):
+    """Batches: ``data`` (b, c, ...), ``target`` (b, ...) or a list of them for deep supervision, and ``keys``.
+
+    Where it is told how many damaged cases there may be, it goes on without them, and says `STOP` when it cannot.
+    Otherwise it raises `DamagedCase`.
+    """
+
+    def __init__(
+        self, cases: UnlabeledCases, batch_size: int, sampler: Sampler, damaged: DamagedCases | None = None
+    ) -> None:
         super().__init__(cases, batch_size, 1, None, True, False, True, None)
         self.indices = cases.identifiers
         self.cases = cases
         self.sampler = sampler
+        self.damaged = damaged
 
     def generate_train_batch(self) -> dict[str, Any]:
         """Draw a batch; samples that share work stand beside each other."""
-        with _one_thread(), torch.no_grad():
-            samples = [sample for parcel in self.collect() for sample in self.sampler.make(parcel)]
-            return collate(samples[: self.batch_size])
+        try:
+            with _one_thread(), torch.no_grad():
+                return self.batch()
+        except (DataError, OSError) as error:
+            if self.damaged is None:
+                raise
+            return {STOP: str(error)}
+
+    def batch(self) -> dict[str, Any]:
+        """Draw and read what a batch takes, and make it of that."""
+        samples = [sample for parcel in self.collect() for sample in self.sampler.make(parcel)]
+        return collate(samples[: self.batch_size])
 
     def collect(self) -> Iterator[Parcel]:
         """Draw and read what a batch takes, one after the other."""
+        if self.damaged is not None:
+            self.damaged.refresh()
+            self.damaged.require_enough(self.indices)
         samples = 0
         while samples < self.batch_size:
+            # For each attempt anew, so that what is drawn next does not depend on when damage was found.
             rng = fresh_rng()
             identifier = self.indices[int(rng.integers(len(self.indices)))]
+            parcel = self._collected(rng, identifier)
+            if parcel is not None:
+                samples += parcel.samples
+                yield parcel
+
+    def _collected(self, rng: Generator, identifier: str) -> Parcel | None:
+        """Return what a sample is made of, or None where a case that it takes is damaged."""
+        try:
             parcel = self.sampler.collect(rng, self.cases, identifier)
-            samples += parcel.samples
-            yield parcel
+        except DamagedCase as damage:
+            if self.damaged is None:
+                raise
+            self.damaged.note(damage, self.indices)
+            return None
+        if self.damaged is not None:
+            self.damaged.note_read()
+        return parcel
 
     def fixed_sample(self, seed: int, index: int) -> Sample:
         """Return sample `index` of the series named by `seed`: always the same, for the same cases and settings.
 
-        It holds all that the pretext needs to show it.
+        It holds all that the pretext needs to show it. The next case takes the place of a damaged one.
         """
-        with _one_thread(), torch.no_grad():
-            return self.sampler.draw(sample_rng(seed, index), self.cases, self.indices[index % len(self.indices)])[0]
+        for attempt in count():
+            identifier = self.indices[(index + attempt) % len(self.indices)]
+            try:
+                with _one_thread(), torch.no_grad():
+                    sample = self.sampler.draw(sample_rng(seed, index, attempt), self.cases, identifier)[0]
+            except DamagedCase as damage:
+                if self.damaged is None:
+                    raise
+                self.damaged.note(damage, self.indices)  # raises before all are
+                continue
+            if self.damaged is not None:
+                self.damaged.note_read()
+            return sample
+        raise AssertionError
 
 
 class ParcelLoader(SampleLoader):
     """Batches of what samples are made of, packed; a `BatchMaker` makes the batch, of the same samples."""
 
-    def generate_train_batch(self) -> dict[str, Any]:
+    def batch(self) -> dict[str, Any]:
         """Draw and read what a batch takes."""
-        with _one_thread(), torch.no_grad():
-            return pack(list(self.collect()))
+        return pack(list(self.collect()))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,21 +24,26 @@ from torch import nn
 
 from nnunet_volf.cases import UnlabeledCases
 from nnunet_volf.checkpoints import plain
-from nnunet_volf.dataloading import BatchMaker, ParcelLoader, SampleLoader
+from nnunet_volf.damage_watch import DamageWatch
+from nnunet_volf.damaged_cases import Damage, from_plain, read_table
+from nnunet_volf.damaged_cases import plain as plain_damages
+from nnunet_volf.dataloading import STOP, BatchMaker, ParcelLoader, SampleLoader
+from nnunet_volf.datasets import preprocess_command
 from nnunet_volf.distributed import unwrapped
 from nnunet_volf.durable import DurableTraining
-from nnunet_volf.errors import TrainingError
+from nnunet_volf.errors import DataError, TrainingError
 from nnunet_volf.files import write_json
 from nnunet_volf.labels import relabelled
 from nnunet_volf.next_commands import commands_after_pretraining
 from nnunet_volf.optimizers import make_optimizer
+from nnunet_volf.output_folder import told_when_validating
 from nnunet_volf.precision import mixed_precision
 from nnunet_volf.pretext.catalogue import load_settings
 from nnunet_volf.pretext.given import given_by
 from nnunet_volf.pretext.on_encoder import OnEncoder
 from nnunet_volf.pretext.pretext import Pretext, Scores
 from nnunet_volf.provenance import continued, describe_data, versions
-from nnunet_volf.ranks import alone, of_all_ranks
+from nnunet_volf.ranks import alone, of_all_ranks, wait_for_all
 from nnunet_volf.resumed import describe_changes, setting_changes
 from nnunet_volf.splits import pretraining_split
 from nnunet_volf.summary import summarize
@@ -88,6 +93,7 @@ class PretextTraining(DurableTraining, Trainer):
         self.held_out = False
         self.split: tuple[list[str], list[str]] = ([], [])
         self.data: dict[str, Any] = {}  # what the weights come from; at first, what those of a resumed training did
+        self.damaged_before: list[Damage] = []  # as a resumed training knew them
 
     def _with_pretext(self, build_unet: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         """Return a builder of this training's network; what a pretext puts on the U-Net depends on its plans."""
@@ -117,11 +123,15 @@ class PretextTraining(DurableTraining, Trainer):
         # Called for its side effect: it sets the mirroring axes that nnU-Net writes into every checkpoint.
         self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         training, held_out = self.do_split()
-        cases = UnlabeledCases(self.preprocessed_dataset_folder, training)
+        if self.local_rank == 0:
+            self.damage.begin(self.damaged_before, Path(self.preprocessed_dataset_folder))
+        wait_for_all()  # the table that they share is there
+        damaged = self.damage.known()
+        cases = UnlabeledCases(self.preprocessed_dataset_folder, training, left_out=damaged.found)
         sampler = self.pretext.sampler(self, training=True)
-        loader = SampleLoader(cases, self.batch_size, sampler)
+        loader = SampleLoader(cases, self.batch_size, sampler, damaged)
         if self.settings.made_on_device(self.device.type):
-            loader = ParcelLoader(cases, self.batch_size, sampler)
+            loader = ParcelLoader(cases, self.batch_size, sampler, damaged)
             self.make_batch = BatchMaker(sampler, self.batch_size, self.device)
         self._make_validation(training, held_out)
         self.split = (training, held_out)
@@ -139,10 +149,17 @@ class PretextTraining(DurableTraining, Trainer):
         next(pool)  # starts the workers
         return pool, self.dataloader_val
 
+    @cached_property
+    def damage(self) -> DamageWatch:
+        """What is said and remembered of damaged cases."""
+        name, plans = self.plans_manager.dataset_name, self.plans_manager.plans_name
+        repair = f"{preprocess_command(name, plans)} -c {self.configuration_name}"
+        return DamageWatch(Path(self.output_folder), self.settings.damaged_limit, repair, self.print_to_log_file)
+
     def _make_validation(self, training: list[str], held_out: list[str]) -> None:
         self.held_out = not set(training) & set(held_out)
         cases = UnlabeledCases(self.preprocessed_dataset_folder, held_out)
-        self.validation_loader = SampleLoader(cases, self.batch_size, self.pretext.sampler(self))
+        self.validation_loader = SampleLoader(cases, self.batch_size, self.pretext.sampler(self), self.damage.known())
         ranks = dist.get_world_size() if self.is_ddp else 1
         global_batch = self.configuration_manager.batch_size
         numbers = batches_of_rank(
@@ -157,7 +174,9 @@ class PretextTraining(DurableTraining, Trainer):
         if self.local_rank == 0:
             training, held_out = self.split
             cases = UnlabeledCases(self.preprocessed_dataset_folder, training)
-            self.data = continued({**describe_data(cases, held_out), "fold": str(self.fold)}, before=self.data)
+            seen = describe_data(cases, held_out, self.damage.known())
+            self.damage.tell()
+            self.data = continued({**seen, "fold": str(self.fold)}, before=self.data)
             self.print_to_log_file(f"Data: {self.data}", also_print_to_console=False)
         title = self.pretext.method.title
         self.print_to_log_file(f"Settings of {title}: {self.settings.to_mapping()}", also_print_to_console=False)
@@ -172,8 +191,30 @@ class PretextTraining(DurableTraining, Trainer):
                 "Validation samples are made from training cases (fold 'all', or too few cases to hold one out)."
             )
 
+    def look_into(self, failure: Exception) -> None:
+        """Look for files that are cut: what has mapped such a file into its memory is ended when it reads it."""
+        training, held_out = self.split
+        if not training:  # failed before there was anything to read
+            return
+        cases = UnlabeledCases(self.preprocessed_dataset_folder, [*training, *held_out])
+        known = self.damage.known().found
+        cut = [case for case in cases.identifiers if case not in known and not cases.can_open(case)]
+        if cut:
+            message = (
+                f"A loader process has ended, and these cases cannot be opened any more: {', '.join(cut)}. Their files "
+                f"in {cases.folder} were cut while they were read. Continue with --c, which leaves them out; "
+                f"{self.damage.repair} does them again."
+            )
+            self.print_to_log_file(f"Stopped: {message}")
+            raise DataError(message) from failure
+
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Make the batch where that is left to the device, let the pretext do what comes before a step, and take it."""
+        if self.local_rank == 0:
+            self.damage.tell()
+        if STOP in batch:
+            self.print_to_log_file(f"Stopped: {batch[STOP]}")
+            raise DataError(batch[STOP])
         if self.make_batch is not None and "data" not in batch:
             batch = self.make_batch(batch)
         self.pretext.before_step(unwrapped(self.network))
@@ -206,9 +247,12 @@ class PretextTraining(DurableTraining, Trainer):
     def on_epoch_end(self) -> None:
         """End the epoch as nnU-Net does, and draw what the network sees every now and then."""
         super().on_epoch_end()
+        if self.local_rank == 0:
+            self.damage.sum_up(self.split[0])
         every = self.settings.panel_every
         if every and self.current_epoch % every == 0 and self.current_epoch < self.num_epochs:
-            self._draw_panel(Path(self.output_folder) / "panels" / f"epoch_{self.current_epoch:04d}.png")
+            with self.tolerating("The picture of this epoch"):
+                self._draw_panel(Path(self.output_folder) / "panels" / f"epoch_{self.current_epoch:04d}.png")
 
     def ways_to_wait_less(self) -> list[str]:
         """Return what would make batches come faster and is not in use."""
@@ -238,6 +282,7 @@ class PretextTraining(DurableTraining, Trainer):
             "transfers": list(self.pretext.method.transfers),
             "settings": self.settings.to_mapping(),
             "data": self.data,
+            "damaged": plain_damages(read_table(self.damage.table)),
             "versions": versions(),
             **({"head": network.head.state_dict()} if isinstance(network, OnEncoder) else {}),
         }
@@ -251,6 +296,7 @@ class PretextTraining(DurableTraining, Trainer):
     def check_resumed(self, state: dict[str, Any]) -> None:
         """Say which settings have changed since a checkpoint, and refuse those that shape the network."""
         self.data = state.get("data", {})
+        self.damaged_before = from_plain(state.get("damaged", ()))
         changes = setting_changes(state.get("settings", {}), self.settings.to_mapping())
         unfit = {name: change for name, change in changes.items() if name in self.pretext.refused_changes}
         if unfit:
@@ -262,6 +308,7 @@ class PretextTraining(DurableTraining, Trainer):
         if changes:
             self.print_to_log_file(f"Settings changed since the checkpoint: {describe_changes(changes)}")
 
+    @told_when_validating
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Score the fixed set of samples, write pretraining_summary.json and a picture, and say what to do next."""
         if self.validation_loader is None:  # --val: nothing was trained in this process
@@ -281,6 +328,7 @@ class PretextTraining(DurableTraining, Trainer):
             "fold": self.fold,
             "epochs": self.current_epoch,
             "data": self.data,
+            "damaged_cases": self.damage.finish(),
             "validation_cases_held_out": self.held_out,
             "validation_samples": len(self.dataloader_val) * self.configuration_manager.batch_size,
         }

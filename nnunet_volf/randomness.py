@@ -18,9 +18,12 @@ def fresh_rng() -> np.random.Generator:
     return np.random.default_rng(np.random.randint(0, 2**32, size=4, dtype=np.uint64))  # noqa: NPY002 - see above
 
 
-def sample_rng(seed: int, index: int) -> np.random.Generator:
-    """Return the generator of sample `index` in the fixed series named by `seed`; no global state is touched."""
-    return np.random.default_rng([seed, index])
+def sample_rng(seed: int, index: int, attempt: int = 0) -> np.random.Generator:
+    """Return the generator of sample `index` in the fixed series named by `seed`; no global state is touched.
+
+    Each further attempt at the same sample has one of its own.
+    """
+    return np.random.default_rng([seed, index, attempt] if attempt else [seed, index])
 
 
 def capture_global_state() -> dict[str, Any]:

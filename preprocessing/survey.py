@@ -18,6 +18,7 @@ from .budget import disk_needed, memory_needed, target_shape
 from .imported import ImportedCase, ImportedDataset
 from .signature import case_signature, plan_signature
 from .storage import ENDING, MASK_ENDING, stored_signature
+from .suspects import is_damaged, suspects
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,13 @@ def survey(
     order = planned.plans["transpose_forward"]
     plan = plan_signature(planned.plans, config, dtype)
     masked = any(config["use_mask_for_norm"])
+    suspected = suspects(planned.name, folder)
     todo, outdated, done = [], [], 0
     for case in cases[number::parts]:
         signature = case_signature(case, plan)
         mask_fits = (folder / f"{case.name}{MASK_ENDING}").is_file() == masked
-        if mask_fits and stored_signature(folder, case.name) == signature:
+        written = mask_fits and stored_signature(folder, case.name) == signature
+        if written and not (case.name in suspected and is_damaged(folder, case.name)):
             done += 1
             continue
         shape, spacing = ([values[axis] for axis in order] for values in (case.shape, case.spacing))

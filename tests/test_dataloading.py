@@ -379,11 +379,11 @@ def test_a_truncated_file_is_reported_with_its_case_and_file(tmp_path: Path, end
         np.savez(file, data=image)
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(DataError, match=rf"Case cut: .*cut\{ending} cannot be opened .* preprocess the case again"):
+    with pytest.raises(DataError, match=rf"Case cut: .*cut\{ending} cannot be opened .* Preprocess the case again"):
         read_all(UnlabeledCases(tmp_path, ["cut"]), "cut")
 
 
-def test_a_file_that_breaks_while_it_is_read_is_reported_with_its_case_and_file() -> None:
+def test_a_file_that_breaks_while_it_is_read_is_reported_with_its_case_and_file(tmp_path: Path) -> None:
     class Torn:
         shape = (1, 8, 8, 8)
         ndim = 4
@@ -391,14 +391,14 @@ def test_a_file_that_breaks_while_it_is_read_is_reported_with_its_case_and_file(
         def __getitem__(self, _: Any) -> Any:
             raise RuntimeError("Error while getting the buffer")
 
-    case = CaseImage("torn", Path("folder/torn.b2nd"), Torn())
-    with pytest.raises(DataError, match=r"Case torn: reading voxels .* failed \(RuntimeError: .* The file is damaged"):
+    case = CaseImage("torn", tmp_path / "torn.b2nd", Torn())
+    with pytest.raises(DataError, match=r"Case torn: .*torn\.b2nd cannot be read at voxels .* \(RuntimeError: Error"):
         case.read(Window((0, 0, 0), (4, 4, 4)))
 
 
 def test_a_missing_case_is_reported_with_its_name_and_folder(cases: UnlabeledCases) -> None:
     loader = SampleLoader(UnlabeledCases(cases.folder, ["gone"]), 1, recipe())
-    with pytest.raises(DataError, match=r"Case gone: none of gone\.b2nd, gone\.npy, gone\.npz is in") as refused:
+    with pytest.raises(DataError, match=r"Case gone: .* none of gone\.b2nd, gone\.npy, gone\.npz\. Pre") as refused:
         next(loader)
     assert str(cases.folder) in str(refused.value)
 

@@ -11,9 +11,11 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_volf.datasets import preprocess_command
 from nnunet_volf.durable import DurableTraining
-from nnunet_volf.errors import TrainingError
+from nnunet_volf.errors import DataError, TrainingError
 from nnunet_volf.finetune_settings import FINE_TUNE_KEY, FINE_TUNING, FineTuneSettings
+from nnunet_volf.labelled_damage import damaged_labelled
 from nnunet_volf.learning_rates import ScheduledRates
 from nnunet_volf.parameter_groups import group_parameters
 from nnunet_volf.provenance import versions
@@ -99,6 +101,22 @@ class nnUNetTrainerVolFFineTune(DurableTraining, nnUNetTrainer):
         self.lr_scheduler.set(self.current_epoch, self.iteration)
         output: dict[str, Any] = super().train_step(batch)
         return output
+
+    def look_into(self, failure: Exception) -> None:
+        """Name the damaged case. With few labelled cases, going on without one would be another experiment."""
+        damaged = [
+            f"case {case}: {problem}"
+            for part in self.get_tr_and_val_datasets()
+            for case, problem in damaged_labelled(part)
+        ]
+        if damaged:
+            command = preprocess_command(self.plans_manager.dataset_name, self.plans_manager.plans_name)
+            message = (
+                f"A labelled case is damaged, and training without it would not be the same: {'; '.join(damaged)}. "
+                f"Preprocess again: {command} -c {self.configuration_name}; then continue with --c."
+            )
+            self.print_to_log_file(f"Stopped: {message}")
+            raise DataError(message) from failure
 
     def checkpoint_extras(self) -> dict[str, Any]:
         """Keep with the weights how they are trained and what they started from."""

@@ -46,6 +46,7 @@ SHARED_RULES = Rules(
         "invert": (0.0, 1.0),
         "learning_rate": (1e-8, 10.0),
         "weight_decay": (0.0, 1.0),
+        "damaged_limit": (0.0, 1.0),
         "save_every_minutes": (0.0, 1e6),
     },
     ranges={
@@ -92,6 +93,9 @@ class PretrainingSettings(Settings):
     save_every_epochs: int = 10
     save_every_minutes: float = 15.0
     nonfinite_limit: int = 25  # skipped steps in one epoch after which the training stops
+    # Share of damaged cases that a training goes on without. Single files get damaged in any large archive and teach a
+    # network little; where it is more than one in twenty, a disk or a copy has failed, and somebody should know.
+    damaged_limit: float = 0.05
 
     def plain(self: Kind) -> Kind:
         """Return the same settings for samples that are shown as they are."""
