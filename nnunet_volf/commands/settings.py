@@ -18,7 +18,7 @@ NAME = "settings"
 HELP = "Show the settings of pretraining or fine-tuning on a dataset, or change them (--set epochs=200 scheme=boxes)"
 
 
-_PATIENCE = 10.0  # seconds, for another change of settings, which is done in a moment
+_PATIENCE = 60.0  # seconds, for another change of settings: most of what one takes is loading torch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
