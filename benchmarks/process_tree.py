@@ -26,7 +26,7 @@ class Held:
 
 def held_by(pid: int) -> Held:
     """Look at a process and its children, and theirs; what ends meanwhile counts as nothing."""
-    pids = _with_children(pid)
+    pids = with_children(pid)
     shared: dict[int, int] = {}
     threads = files = memory = file_pages = mappings = 0
     for one in pids:
@@ -39,7 +39,8 @@ def held_by(pid: int) -> Held:
     return Held(len(pids), threads, files, memory, file_pages, mappings, sum(shared.values()))
 
 
-def _with_children(pid: int) -> list[int]:
+def with_children(pid: int) -> list[int]:
+    """Return a process, its children, and theirs."""
     parents = {}
     for folder in _PROC.glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):

@@ -64,7 +64,7 @@ def write_labelled(
     """Write a labelled dataset, plan it with nnU-Net, make its network small, and preprocess it."""
     write_phantom_dataset(Path(environment["nnUNet_raw"]), LABELLED, cases, shape)
     run(environment, "nnUNetv2_extract_fingerprint", "-d", NUMBER, "-np", "1")
-    run(environment, "nnUNetv2_plan_experiment", "-d", NUMBER)
+    run({**environment, "nnUNet_n_proc_DA": "1"}, "nnUNetv2_plan_experiment", "-d", NUMBER)  # refuses 0 threads
     folder = Path(environment["nnUNet_preprocessed"]) / LABELLED
     plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
     shrink(plans["configurations"][CONFIGURATION], patch, features)

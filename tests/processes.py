@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -23,3 +24,9 @@ def wait_until(condition: object, seconds: float = 15.0) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def children_of(parent: int) -> list[int]:
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    return [int(pid) for pid, its_parent in rows if int(its_parent) == parent]

@@ -18,7 +18,7 @@ import pytest
 import torch
 from conftest import NnUNetFolders
 from damage import damage
-from processes import wait_until
+from processes import children_of, wait_until
 from training import (
     DATASET,
     FEW_STEPS,
@@ -166,9 +166,7 @@ def test_a_file_that_is_cut_while_it_is_read_is_named_and_c_goes_on(phantoms: Nn
             stderr=subprocess.STDOUT,
         )
         assert wait_until(lambda: "Epoch 0" in log.read_text(), 120)
-        (worker, *_) = [
-            int(pid) for pid in Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
-        ]
+        worker, *_ = children_of(running.pid)
         damage(sorted(archive.glob("*.b2nd"))[0], "cut to a tenth")
         os.kill(worker, signal.SIGBUS)
         assert running.wait(120) != 0
