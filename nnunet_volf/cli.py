@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import nnunet_volf
 from nnunet_volf import commands
 from nnunet_volf.errors import VolFError
+from nnunet_volf.printable import printable
 from nnunet_volf.storage_errors import storage_error
 
 # What a shell reports for a program ended by Ctrl-C, and for one whose reader went away.
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.run(args)
         sys.stdout.flush()
     except VolFError as error:
-        print(f"nnunet-volf: {error}", file=sys.stderr)
+        print(f"nnunet-volf: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return _INTERRUPTED

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_volf.datasets import PREPROCESSED, RAW, dataset_number, find_dataset, plan_command
+from nnunet_volf.described import channel_names, read_dataset_json, read_plans_json
 from nnunet_volf.errors import DataError, SettingsError
-from nnunet_volf.files import read_json, write_json
+from nnunet_volf.files import write_json
 from nnunet_volf.finetune_settings import FINE_TUNE_KEY
 from nnunet_volf.pretext.catalogue import DEFAULT_METHOD, METHODS, Method, load_pretext, load_settings, method_of
 from nnunet_volf.pretext.given import Given, given_by
@@ -28,6 +29,10 @@ SETTINGS_KEYS = (*(method.plans_key for method in METHODS.values()), FINE_TUNE_K
 
 # In plans that were carried over: the dataset and plans that the pretrained weights are for.
 TARGET_KEY = "volf_target"
+
+
+# What a pretext is given of a configuration.
+_GIVEN = ("architecture", "patch_size", "spacing", "batch_size", "median_image_size_in_voxels")
 
 
 @dataclass(frozen=True)
@@ -51,19 +56,38 @@ class PlannedDataset:
                 f"{self.plans['plans_name']} of {self.name} has no configuration {name!r}. "
                 f"It has: {', '.join(self.plans['configurations'])}."
             )
-        parent = own.get("inherits_from")
-        return {**self.configuration(parent), **own} if parent else dict(own)
+        merged, seen = dict(own), [name]
+        while parent := self.plans["configurations"][seen[-1]].get("inherits_from"):
+            if parent in seen or parent not in self.plans["configurations"]:
+                raise DataError(
+                    f"{self.plans['plans_name']} of {self.name} cannot be followed: its configuration {seen[-1]!r} "
+                    f"inherits from {parent!r}, which "
+                    f"{'inherits from that' if parent in seen else 'is not there'}. Plan the dataset again."
+                )
+            seen.append(parent)
+            merged = {**self.plans["configurations"][parent], **merged}
+        return merged
+
+    def require(self, configuration: str, entries: Sequence[str], of_all: Sequence[str] = ()) -> dict[str, Any]:
+        """Return a configuration that has these entries, in plans that have those of all configurations."""
+        found = self.configuration(configuration)
+        lacking = [name for name in entries if name not in found] + [name for name in of_all if name not in self.plans]
+        if lacking:
+            raise DataError(
+                f"{self.plans['plans_name']} of {self.name} has no {lacking[0]!r} for {configuration}. Plan the "
+                "dataset again, or bring back the file as nnU-Net wrote it."
+            )
+        return found
 
     def channel_names(self) -> dict[str, str]:
         """Return the names of the channels by number, from dataset.json, which planning copies from the raw dataset."""
         path = self.folder / "dataset.json"
-        description = read_json(path if path.is_file() else find_dataset(self.name, RAW) / "dataset.json")
-        names: dict[str, str] = description.get("channel_names") or description["modality"]
-        return names
+        path = path if path.is_file() else find_dataset(self.name, RAW) / "dataset.json"
+        return channel_names(path, read_dataset_json(path))
 
     def given(self, configuration: str) -> Given:
         """Return what a configuration and the dataset give to a pretext."""
-        return given_by(self.configuration(configuration), list(self.channel_names().values()), self.name)
+        return given_by(self.require(configuration, _GIVEN), list(self.channel_names().values()), self.name)
 
     def settings(
         self, configuration: str, overrides: Mapping[str, Any] | None = None, method: Method = METHODS[DEFAULT_METHOD]
@@ -101,7 +125,7 @@ def planned_dataset(dataset: str, plans_name: str = DEFAULT_PLANS) -> PlannedDat
 
 def plans_in(folder: Path) -> list[str]:
     """Return the names of the plans of a preprocessed dataset."""
-    return sorted(path.stem for path in folder.glob("*.json") if "configurations" in path.read_text(encoding="utf-8"))
+    return sorted(path.stem for path in folder.glob("*.json") if b"configurations" in path.read_bytes())
 
 
 def read_plans(folder: Path, plans_name: str) -> dict[str, Any]:
@@ -113,8 +137,7 @@ def read_plans(folder: Path, plans_name: str) -> dict[str, Any]:
             f"{path} does not exist. Plans of this dataset: {', '.join(there) or 'none'}. "
             f"Name one with -p, or plan first: {plan_command(folder.name)}."
         )
-    plans: dict[str, Any] = read_json(path)
-    return plans
+    return read_plans_json(path)
 
 
 def write_settings(

@@ -6,6 +6,7 @@ journal. So a run that is interrupted goes on where it was, and one on a grown a
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -15,8 +16,10 @@ from typing import Any
 
 from nnunet_volf import files
 from nnunet_volf.datasets import MANIFEST, RAW, nnunet_folder
+from nnunet_volf.documents import read_text
 from nnunet_volf.errors import DataError, StorageError
 from nnunet_volf.files import write_lines
+from nnunet_volf.printable import shortened
 
 from . import assembly
 from .alignment import AlignTask, align
@@ -26,6 +29,7 @@ from .converted import FOLDER as CONVERTED
 from .converted import remove_others, remove_unfinished
 from .intake import IntakeTask, take_in
 from .journal import JOURNAL, Journal, only_import
+from .journal_rules import is_sound
 from .kinds import EXPECTED_KINDS
 from .outputs import write_dataset_json, write_manifest, write_quarantine
 from .parallel import run_parallel
@@ -34,7 +38,7 @@ from .protected import known_images
 from .refusals import Quarantined, Refused
 from .report_left_out import common_endings
 from .request import SOURCES, Request
-from .sources import Found, find, is_dicom
+from .sources import Found, can_be, find, is_dicom
 from .worklist import PICTURES, worklist
 
 # An import stops when more than a share of the images is refused, but not before this many have been looked at.
@@ -84,11 +88,11 @@ def _check_origin(request: Request, folder: Path) -> None:
             f"this dataset can be imported too: give {folder} as the source."
         )
     now = describe(request.policy.channels)
-    before = kept.read_text(encoding="utf-8").strip() if there else now
+    before = read_text(kept).strip() if there else now
     if before != now:
         raise DataError(
-            f"{folder.name} was imported with --channels {before}, and now --channels {now} is asked for. Give the "
-            "same, or choose another number (-d)."
+            f"{folder.name} was imported with --channels {shortened(before, 500)}, and now --channels {now} is asked "
+            "for. Give the same, or choose another number (-d)."
         )
 
 
@@ -96,7 +100,7 @@ def _note_origin(request: Request, folder: Path) -> None:
     """Note the channels, and where the images come from: the next import from there finds the dataset by itself."""
     write_lines(folder / CHANNELS, [describe(request.policy.channels)])
     sources, source = folder / SOURCES, str(Path(request.source).expanduser().absolute())
-    known = sources.read_text(encoding="utf-8").splitlines() if sources.is_file() else []
+    known = read_text(sources).splitlines() if sources.is_file() else []
     if source not in known:
         write_lines(sources, [*known, source])
 
@@ -105,7 +109,7 @@ def _import(request: Request, found: Found, folder: Path) -> Imported:
     remove_unfinished(folder / CONVERTED)
     for own in (folder, folder / "import"):
         files.remove_unfinished(own)
-    with Journal(folder / JOURNAL) as journal:
+    with Journal(folder / JOURNAL, is_sound) as journal:
         tasks = worklist(request, found, folder, journal)
         to_do = [task for task in tasks if _is_to_do(journal, task, request.retry)]
         _look(journal, tasks, to_do, request, folder)
@@ -228,6 +232,8 @@ def _paths(cases: Sequence[Case]) -> list[str]:
 
 def _is_there(path: Path) -> bool:
     """Say whether an image of an earlier import has not been removed since."""
+    if not can_be(path):
+        return False
     return path.is_file() or (path.is_dir() and any(is_dicom(file) for file in path.iterdir()))
 
 
@@ -267,8 +273,9 @@ def _names_before(folder: Path) -> set[str]:
     manifest = folder / MANIFEST
     if not manifest.is_file():
         return set()
-    with manifest.open(encoding="utf-8") as lines:
-        return {line.split('"', 4)[3] for line in lines}  # {"case": "case_0123...
+    with manifest.open("rb") as lines:
+        found = (re.match(rb'\{"case": "(\w+)"', line) for line in lines)
+        return {match[1].decode() for match in found if match}
 
 
 def _write(request: Request, result: Imported) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nnunet_volf import machine
 from nnunet_volf.datasets import RAW, all_dataset_names, dataset_number, find_dataset, nnunet_folder
+from nnunet_volf.documents import read_text
 from nnunet_volf.errors import DataError, SettingsError
 
 from .budget import memory_to_use
@@ -88,7 +89,7 @@ def choose_dataset(source: str, number: int | None, name: str | None) -> str:
 
 def _sources(folder: Path) -> list[str]:
     path = folder / SOURCES
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return read_text(path).splitlines() if path.is_file() else []
 
 
 def _absolute(source: str) -> Path:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from nnunet_volf.errors import SettingsError
+from nnunet_volf.documents import read_text
+from nnunet_volf.errors import DataError, SettingsError
 
 CHANNELS = "import/channels.txt"  # in a raw dataset: the rules that it was imported with
 DEFAULT_CHANNEL = "image"  # nnU-Net then normalises each volume by its own mean and spread
@@ -76,7 +77,12 @@ def kept_channels(folder: Path) -> list[str]:
     """Return the channels that a raw dataset was imported with, as arguments; none where nothing was imported."""
     path = folder / CHANNELS
     there = path.is_file() and (folder / "dataset.json").is_file()
-    return shlex.split(path.read_text(encoding="utf-8")) if there else []
+    try:
+        return shlex.split(read_text(path)) if there else []
+    except ValueError as error:
+        raise DataError(
+            f"{path} is damaged ({error}). It holds what was given to --channels: write that into it again."
+        ) from error
 
 
 def _match(pattern: str, name: str) -> str | None:

@@ -17,6 +17,9 @@ UNEVEN = 0.1
 SIDEWAYS = 0.5
 # Slices missing in a row that are still filled in on request. Beyond, interpolation would draw anatomy of its own.
 MOST_FILLED = 3
+# How many times the voxels an upright stack may have. Over 1000 slices of 1 mm, a gantry tilted by 30 degrees moves a
+# field of view of 500 mm by a little more than itself, which doubles them.
+MOST_GROWN = 8
 _DIGITS = 6  # of the fitted spacing in millimetres; those beyond are noise of the fit
 _RIGHT_ANGLE = 1e-3  # how far cosines may be from a right angle, and lengths from 1; more is no rounding
 
@@ -113,6 +116,19 @@ def refuse_wide_gap(geometry: Geometry) -> None:
             "missing-slices",
             f"A gap of {geometry.widest_gap:.3g} mm between slices {step:.3g} mm apart is too wide to interpolate "
             f"(at most {MOST_FILLED} slices in a row are).",
+            "Export the series again.",
+        )
+
+
+def refuse_far_shift(geometry: Geometry, shape: Sequence[int]) -> None:
+    """Raise Refused if a stack would hardly be more than filling once it is upright, and many times as large."""
+    sides = np.array(shape[:0:-1])  # of x and y
+    grown = float(np.prod(1 + np.ptp(geometry.sideways, axis=0) / np.array(geometry.spacing[:2]) / sides))
+    if not grown <= MOST_GROWN:
+        raise Refused(
+            "tilted",
+            f"{tilt_in_words(geometry)} Upright, they would take {grown:.3g} times the voxels; at most {MOST_GROWN} "
+            "times are made.",
             "Export the series again.",
         )
 

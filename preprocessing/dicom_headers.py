@@ -19,6 +19,7 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 
+from .dicom_deflated import check_unpacked
 from .dicom_frames import FRAME_TAGS, Frame, classic_frame, enhanced_frames
 from .refusals import Refused
 
@@ -129,6 +130,7 @@ def _read(path: Path, tags: list[str]) -> Dataset:
     try:
         if Path(path).stat().st_size == 0:
             raise Refused("empty", "The file holds nothing (0 bytes).", "Copy or export it again.")
+        check_unpacked(path)
         with quiet_pydicom():
             return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
     except (Refused, MemoryError):

@@ -21,7 +21,10 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, RLELossless, SecondaryCaptureImageStorage
 
+from .dicom_codestreams import stated_size
+from .dicom_deflated import check_unpacked
 from .dicom_headers import quiet_pydicom
+from .grids import silence
 from .refusals import Refused
 
 _FORMAT_TAGS = [
@@ -36,6 +39,7 @@ _TRUNCATED = "Copy or export the series again; the other files of the series may
 def read_frames(path: str, numbers: Sequence[int]) -> Iterator[NDArray[Any]]:
     """Yield the stored values (rows, columns) of some frames of a file, in rising order of their numbers."""
     with _explained(path):
+        check_unpacked(Path(path))
         dataset = pydicom.dcmread(path, specific_tags=[*_FORMAT_TAGS, *_MORE_TAGS])
         if "PixelData" not in dataset:
             raise Refused("truncated", "A file ends within its pixels, or has none.", _TRUNCATED)
@@ -88,6 +92,13 @@ def _by_gdcm(dataset: Dataset, numbers: set[int]) -> Iterator[NDArray[Any]]:
 
 
 def _decode(dataset: Dataset, frame: bytes, path: Path) -> NDArray[Any]:
+    size = stated_size(frame)
+    if size is not None and size != (dataset.Rows, dataset.Columns):
+        raise Refused(
+            "unreadable",
+            f"A compressed slice has {size[0]} x {size[1]} pixels; its header says {dataset.Rows} x {dataset.Columns}.",
+            "Export the series again, uncompressed if possible.",
+        )
     alone = Dataset()
     alone.file_meta = FileMetaDataset()
     alone.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
@@ -101,7 +112,8 @@ def _decode(dataset: Dataset, frame: bytes, path: Path) -> NDArray[Any]:
     alone.PixelData = encapsulate([frame])
     alone["PixelData"].VR = "OB"
     alone.save_as(path, enforce_file_format=True)
-    voxels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path), imageIO="GDCMImageIO"))
+    with silence():
+        voxels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path), imageIO="GDCMImageIO"))
     if voxels.shape != (1, dataset.Rows, dataset.Columns):
         raise Refused(
             "unreadable",

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .dicom_geometry import Geometry, geometry_of, refuse_faults, refuse_wide_gap, tilt_in_words
+from .dicom_geometry import Geometry, geometry_of, refuse_far_shift, refuse_faults, refuse_wide_gap, tilt_in_words
 from .dicom_pixels import read_frames
 from .dicom_resample import even_stack, upright_stack
 from .dicom_series import DicomPolicy, Series
 from .refusals import Refused
+from .sizes import check_size
 from .volumes import Volume
 
 # Their values are measured in units (Hounsfield, Bq/ml), and mean the same however they are to be shown.
@@ -42,6 +45,7 @@ def load_series(series: Series, policy: DicomPolicy) -> Volume:
 def _on_a_grid(voxels: NDArray[Any], geometry: Geometry, notes: list[str]) -> Volume:
     spacing, origin = geometry.spacing, geometry.origin
     if geometry.is_tilted:
+        refuse_far_shift(geometry, voxels.shape)
         voxels, moved = upright_stack(voxels, geometry.sideways, spacing)
         axes = np.array(geometry.direction).reshape(3, 3)
         x, y, z = np.array(origin) + axes[:, :2] @ moved
@@ -66,6 +70,7 @@ def _read_stack(series: Series, geometry: Geometry) -> tuple[NDArray[Any], int]:
     header = series.slices[0].header
     whole = all(one.frame.slope == 1 and one.frame.intercept.is_integer() for one in series.slices)
     shape = (len(geometry.distances), header.rows, header.columns)
+    check_size(2 * math.prod(shape), sum(Path(path).stat().st_size for path in series.paths))
     voxels = np.empty(shape, dtype=np.int16 if whole else np.float32)
     filled = np.zeros(len(voxels), dtype=bool)
     for number, values in _scaled_slices(series, whole):

@@ -9,8 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_volf.datasets import MANIFEST, RAW, dataset_number, find_dataset
+from nnunet_volf.described import FileName, Number, Text, channel_names, read_dataset_json
+from nnunet_volf.documents import Each, Entries
 from nnunet_volf.errors import DataError
-from nnunet_volf.files import read_json
+
+from .journal_rules import FACTS
+
+_SIDES = (3,)
+_ENTRY = Entries(
+    {
+        "case": FileName(),
+        "content": Text(),
+        "shape": Each(Number(1, whole=True), _SIDES),
+        "spacing": Each(Number(1e-9), _SIDES),
+        "notes": Each(Text()),
+        "channels": Each(Entries(FACTS, needed=tuple(name for name in FACTS if name != "notes"))),
+    },
+    needed=("case", "content", "shape", "spacing", "channels"),
+)
+_AGAIN = "Import the archive again, which writes it anew."
 
 
 @dataclass(frozen=True)
@@ -42,31 +59,29 @@ class ImportedDataset:
 def described(folder: Path) -> dict[str, Any]:
     """Return what the dataset.json of a dataset says."""
     path = folder / "dataset.json"
-    try:
-        description: dict[str, Any] = read_json(path)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{folder} has no dataset.json, so its channels are not known. Write one, as nnU-Net asks for."
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not valid JSON ({error}). Correct it.") from error
-    return description
+    if not path.is_file():
+        raise DataError(f"{folder} has no dataset.json, so its channels are not known. Write one, as nnU-Net asks for.")
+    return read_dataset_json(path)
 
 
 def channels_of(folder: Path) -> tuple[str, ...]:
-    """Return the names of a dataset's channels; they were called modalities by nnU-Net v1 and the Decathlon."""
-    description = described(folder)
-    names = description.get("channel_names") or description.get("modality")
-    if not names:
-        raise DataError(f'{folder / "dataset.json"} has no \'channel_names\'. Add them, for example {{"0": "CT"}}.')
-    return tuple(names.values())
+    """Return the names of a dataset's channels, in order."""
+    return tuple(channel_names(folder / "dataset.json", described(folder)).values())
 
 
 def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
     """Go through what an import has noted of each case."""
-    with (folder / MANIFEST).open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
+    path = folder / MANIFEST
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                entry = None
+            problem = _ENTRY.problem(entry, "")
+            if problem:
+                raise DataError(f"{path} is damaged in line {number}: {problem}. {_AGAIN}")
+            yield entry
 
 
 def imported_dataset(dataset: str) -> ImportedDataset:
@@ -79,13 +94,16 @@ def imported_dataset(dataset: str) -> ImportedDataset:
             f"own, without its labels: nnunet-volf import {folder} -d 501 -n Unlabeled."
         )
     description = described(folder)
+    if "dataset" not in description:
+        raise DataError(f"{folder / 'dataset.json'} has no 'dataset', which lists the cases. {_AGAIN}")
     cases = []
+    listed = description["dataset"]
     for entry in read_manifest(folder):
         # A killed import may have written one of the two files and not the other.
-        images = description["dataset"].get(entry["case"], {}).get("images", ())
+        images = listed.get(entry["case"], {}).get("images", ())
         if images:
             paths = tuple(folder / image for image in images)
             cases.append(
                 ImportedCase(entry["case"], paths, entry["content"], tuple(entry["shape"]), tuple(entry["spacing"]))
             )
-    return ImportedDataset(folder.name, folder, tuple(description["channel_names"].values()), tuple(cases))
+    return ImportedDataset(folder.name, folder, channels_of(folder), tuple(cases))

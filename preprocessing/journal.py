@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from nnunet_volf.storage_errors import storage_error
 JOURNAL = "import/journal.jsonl"  # in a raw dataset
 
 
-def only_import(folder: Path) -> AbstractContextManager[bool]:
+def only_import(folder: Path) -> AbstractContextManager[None]:
     """Keep others from writing into the journal of a raw dataset meanwhile."""
     return only_one(folder / "import" / "lock", f"Another import into {folder.name}")
 
@@ -28,11 +28,12 @@ class Journal:
     positions are kept in memory: with 100,000 volumes the results themselves would be hundreds of megabytes.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, is_sound: Callable[[Any, Any], bool] = lambda _key, _result: True) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._end = path.open("ab", buffering=0)  # a buffer would try again, later, to write what did not fit
         self._file = path.open("rb")
+        self._is_sound = is_sound  # what is not was damaged since, and its task is done again
         self._places: dict[str, int] = {}
         self._signatures: dict[str, str] = {}
         self._load()
@@ -81,10 +82,11 @@ class Journal:
         for line in self._file:
             try:
                 entry = json.loads(line if line.endswith(b"\n") else b"")
-                key, signature = entry["key"], entry["signature"]
-            except (ValueError, TypeError, KeyError):
+                key, signature, result = entry["key"], entry["signature"], entry["result"]
+            except (ValueError, TypeError, KeyError, RecursionError):
                 self._end.truncate(place)  # torn by a crash; what follows, if anything, was never acknowledged
                 break
-            self._places[key], self._signatures[key] = place, signature
+            if self._is_sound(key, result):
+                self._places[key], self._signatures[key] = place, signature
             place += len(line)
         self._file.seek(0, os.SEEK_END)  # lets go of what it has read ahead, which may have been cut off since

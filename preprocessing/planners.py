@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_volf.environment import variable
-from nnunet_volf.errors import SettingsError
+from nnunet_volf.errors import DataError, SettingsError, VolFError
 from nnunet_volf.files import write_json
 from nnunet_volf.networks.catalogue import Network, architecture_entry, plans_name_with
 from nnunet_volf.networks.context_plans import with_context
+
+from .failures import describe_error
 
 DEFAULT_PLANNER = "ExperimentPlanner"
 
@@ -56,8 +58,16 @@ class Planner:
         options: dict[str, Any] = {} if self.memory is None else {"gpu_memory_target_in_gb": self.memory}
         if self.spacing is not None:
             options["overwrite_target_spacing"] = [float(step) for step in self.spacing]
-        with _elsewhere(dataset, fingerprint), _some_threads(), _quietly():
-            made = planner_class(dataset, plans_name=plans_name, **options).plan_experiment()
+        try:
+            with _elsewhere(dataset, fingerprint), _some_threads(), _quietly():
+                made = planner_class(dataset, plans_name=plans_name, **options).plan_experiment()
+        except VolFError:
+            raise
+        except Exception as error:  # nnU-Net looks at nothing that it is given before it computes with it
+            raise DataError(
+                f"{self.name} makes no plans for {dataset} ({describe_error(error)}). Look whether its dataset.json "
+                "and its fingerprint are as nnU-Net wants them."
+            ) from error
         plans: dict[str, Any] = json.loads(json.dumps(made))  # as a file gives them back, so that equal ones are equal
         return plans
 

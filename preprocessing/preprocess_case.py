@@ -25,6 +25,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from numpy.typing import NDArray
 
 from .assembly import SAME_SPACING
+from .failures import describe_error
 from .orientation import nearest_axes, reoriented
 from .refusals import Refused
 from .resampling import mask_resampler_of, resampler_of
@@ -128,11 +129,15 @@ def _preprocessed(
                 f"plan's spacing of {_millimetres(target)}.",
                 "Check its spacing; a scan this thin holds nothing to learn from.",
             )
-        data = preprocessor._normalize(data, mask, config, plan.foreground_intensity_properties_per_channel)
-    with watch.during(RESAMPLE):
-        data = resampler_of(config.resampling_fn_data)(data, shape, before, target)
-        if masked:
-            mask = mask_resampler_of(config.resampling_fn_seg)(mask, shape, before, target).astype(np.int8)
+    try:
+        with watch.during(NORMALISE):
+            data = preprocessor._normalize(data, mask, config, plan.foreground_intensity_properties_per_channel)
+        with watch.during(RESAMPLE):
+            data = resampler_of(config.resampling_fn_data)(data, shape, before, target)
+            if masked:
+                mask = mask_resampler_of(config.resampling_fn_seg)(mask, shape, before, target).astype(np.int8)
+    except (LookupError, TypeError, AttributeError, AssertionError) as error:  # of names, statistics and arguments
+        raise _no_way(error) from error
     return data, mask
 
 
@@ -156,9 +161,19 @@ def _target_spacing(before: Sequence[float], config: Any) -> list[float]:
 
 @lru_cache(maxsize=4)
 def _managers(plans: str, configuration: str) -> tuple[PlansManager, ConfigurationManager, DefaultPreprocessor]:
-    plan = PlansManager(json.loads(plans))
-    config = plan.get_configuration(configuration)
-    return plan, config, config.preprocessor_class(verbose=False)
+    """Have nnU-Net look up what plans name: in its own packages alone, whatever the names are."""
+    try:
+        plan = PlansManager(json.loads(plans))
+        config = plan.get_configuration(configuration)
+        preprocessor = config.preprocessor_class(verbose=False)
+        _named = plan.image_reader_writer_class, config.resampling_fn_data, config.resampling_fn_seg
+    except Exception as error:  # it looks at nothing before it uses it
+        raise _no_way(error) from error
+    return plan, config, preprocessor
+
+
+def _no_way(error: Exception) -> Refused:
+    return Refused("plan", f"nnU-Net cannot follow its plans ({describe_error(error)}).", "Plan the dataset again.")
 
 
 def _to_ras(volume: Volume) -> Volume:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import glob
 import io
-import json
 import os
 import re
 from collections import Counter
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nnunet_volf.datasets import RAW, find_dataset
+from nnunet_volf.documents import read_document, read_text
 from nnunet_volf.errors import DataError
 
 from .dicom_headers import looks_like_dicom
@@ -41,6 +41,8 @@ _NEVER = frozenset(
 # Beside a dataset's images lie its labels, which are no scans.
 _LABELS = ("labelsTr", "labelsTs")
 _NO_TEXT = "Its name, or that of a folder above, has bytes that are no UTF-8 text, which image readers do not open."
+_NO_FILE = "It is no file but a pipe, a socket or a device, which may never end."
+_NO_PATH = "It is listed under a name that no file can have."
 _PATH_COLUMNS = ("path", "image_path", "image", "file", "filename")
 _SUBJECT_COLUMNS = ("subject", "case", "patient", "id")
 _CHANNEL_COLUMNS = ("channel", "modality", "sequence")
@@ -133,7 +135,10 @@ def _sort_files(found: Found, folder: Path, files: list[str], root: Path) -> Non
 def _add(found: Found, item: SourceItem, otherwise: str) -> None:
     """Take an image if it is there, and say otherwise that it is not."""
     path = Path(item.path)
-    if path.exists() and _is_text(path):
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        advice = "Take it out of the archive."
+        found.quarantined.append(Quarantined(item.name, "find", "unreadable", _NO_FILE, advice))
+    elif path.exists() and _is_text(path):
         found.items.append(item)
     elif path.exists():
         found.quarantined.append(Quarantined(item.name, "find", "unreadable", _NO_TEXT, "Rename it."))
@@ -147,7 +152,7 @@ def is_dicom(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in DICOM_ENDINGS:
         return True
-    return suffix not in _NEVER and suffix not in _DETACHED and looks_like_dicom(path)
+    return suffix not in _NEVER and suffix not in _DETACHED and path.is_file() and looks_like_dicom(path)
 
 
 def _is_text(path: Path) -> bool:
@@ -188,9 +193,12 @@ def _from_rows(rows: list[dict[str, str]], base: Path) -> Found:
                 f"Row {number} of the table names no image. It has {', '.join(row) or 'no columns'}; the path belongs "
                 f"into a column called one of: {', '.join(_PATH_COLUMNS)}."
             )
-        path = base / Path(text).expanduser()
+        path = base / _at_home(text)
         subject, channel = _column(row, _SUBJECT_COLUMNS), _column(row, _CHANNEL_COLUMNS)
         image = ending_of(path) in FORMATS
+        if not can_be(path):
+            found.quarantined.append(Quarantined(text, "find", "missing", _NO_PATH, "Correct the table."))
+            continue
         if path.is_file() and not image and is_dicom(path):  # a slice stands for its folder, as everywhere
             path, text = path.parent, Path(text).parent.as_posix()
         item = SourceItem(str(path), text, subject=subject, channel=channel)
@@ -202,6 +210,25 @@ def _from_rows(rows: list[dict[str, str]], base: Path) -> Found:
             _add(found, item, "The table names it, but it is not there.")
     found.items = list(dict.fromkeys(found.items))
     return found
+
+
+def _at_home(text: str) -> Path:
+    """Return a path, from the user's folder where it begins with ~; that of another user may not be known."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
+def can_be(path: Path) -> bool:
+    """Say whether a system could have a file of this name: it is not too long, and has no NUL in it."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return "\0" not in str(path)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _add_folder(found: Found, row: SourceItem) -> None:
@@ -222,24 +249,23 @@ def _column(row: dict[str, str], names: tuple[str, ...]) -> str | None:
 
 
 def _csv_rows(table: Path) -> list[dict[str, str]]:
-    try:
-        text = table.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
-    except UnicodeDecodeError as error:
-        raise DataError(f"{table} is not in UTF-8 ({error}). Save it as 'CSV UTF-8'.") from error
+    text = read_text(table)
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    return [
-        {key.strip().lower(): (value or "").strip() for key, value in row.items() if key is not None}
-        for row in csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    ]
+    try:
+        return [
+            {key.strip().lower(): (value or "").strip() for key, value in row.items() if key is not None}
+            for row in csv.DictReader(io.StringIO(text), delimiter=delimiter)
+        ]
+    except csv.Error as error:
+        raise DataError(f"{table} is no table ({error}). Save it as 'CSV UTF-8'.") from error
 
 
 def _json_rows(table: Path) -> list[dict[str, str]]:
     """Read a list of paths or rows, or any tree whose leaves hold ``image_path`` (nnssl's pretrain_data.json)."""
     try:
-        content = json.loads(table.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{table} is not valid JSON ({error}). Correct it, or give the list as CSV.") from error
-    return list(_json_leaves(content, ""))
+        return list(_json_leaves(read_document(table), ""))
+    except RecursionError as error:
+        raise DataError(f"{table} holds lists in lists, many hundred deep. Give the list as CSV.") from error
 
 
 def _json_leaves(content: Any, subject: str) -> Iterator[dict[str, str]]:
@@ -268,8 +294,16 @@ def _from_nnunet(folder: Path) -> Found:
     description, names = described(folder), channels_of(folder)
     found = Found(channel_names=names)
     for case, entry in description.get("dataset", {}).items():
+        if len(entry["images"]) > len(names):
+            raise DataError(
+                f"{folder / 'dataset.json'} lists {len(entry['images'])} images for {case!a}, and names {len(names)} "
+                "channels. Correct it."
+            )
         for channel, image in enumerate(entry["images"]):
             path = folder / os.path.expandvars(image)
+            if not can_be(path):
+                found.quarantined.append(Quarantined(case, "find", "missing", _NO_PATH, "Correct dataset.json."))
+                continue
             item = SourceItem(str(path), f"{case}/{names[channel]}", subject=case, channel=names[channel])
             _add(found, item, "dataset.json lists it, but it is not there.")
     listed = {item.path for item in found.items}

@@ -20,6 +20,12 @@ from .signature import case_signature, plan_signature
 from .storage import ENDING, MASK_ENDING, stored_signature
 from .suspects import is_damaged, suspects
 
+_NEEDED = (
+    "data_identifier", "patch_size", "spacing", "normalization_schemes", "use_mask_for_norm", "preprocessor_name",
+    "resampling_fn_data", "resampling_fn_data_kwargs", "resampling_fn_seg", "resampling_fn_seg_kwargs",
+)  # fmt: skip
+_NEEDED_OF_ALL = ("image_reader_writer", "transpose_forward", "foreground_intensity_properties_per_channel")
+
 
 @dataclass(frozen=True)
 class Work:
@@ -74,7 +80,7 @@ def survey(
         raise DataError(
             f"Part {number}/{parts} does not exist. The parts of {parts} are 0/{parts} to {parts - 1}/{parts}."
         )
-    config = planned.configuration(configuration)
+    config = planned.require(configuration, _NEEDED, _NEEDED_OF_ALL)
     channels = len(dataset.channel_names)
     if len(config["normalization_schemes"]) != channels:
         raise DataError(
@@ -82,6 +88,7 @@ def survey(
             f"{planned.plans['plans_name']} are for {len(config['normalization_schemes'])}. Plan it for a dataset with "
             "the same channels, or import it with --channels."
         )
+    _check_axes(planned, config)
     folder = planned.folder / config["data_identifier"]
     cases = tuple(sorted(dataset.cases, key=lambda case: case.name))
     strays = _strays(folder, {case.name for case in cases}, dataset)
@@ -117,6 +124,22 @@ def survey(
         tuple(outdated),
         tuple(strays),
     )
+
+
+def _check_axes(planned: PlannedDataset, config: Mapping[str, Any]) -> None:
+    """Refuse plans whose numbers are not for volumes, or not for one number of axes."""
+    order, axes = planned.plans["transpose_forward"], len(config["patch_size"])
+    problem = ""
+    if sorted(order) != [0, 1, 2]:
+        problem = f"transpose_forward is {order}, which is no order of three axes"
+    elif len(config["spacing"]) != axes:
+        problem = f"the spacing {config['spacing']} and the patch {config['patch_size']} are of different axes"
+    elif len(config["use_mask_for_norm"]) != len(config["normalization_schemes"]):
+        problem = (
+            f"use_mask_for_norm is {config['use_mask_for_norm']}, for {len(config['normalization_schemes'])} channels"
+        )
+    if problem:
+        raise DataError(f"{planned.plans['plans_name']} of {planned.name}: {problem}. Plan the dataset again.")
 
 
 def missing_parts(found: Survey) -> dict[int, int]:

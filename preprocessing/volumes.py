@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .grids import Grid, read_grid, silence, unreadable
 from .refusals import Refused
+from .sizes import check_size
 from .voxel_bytes import VoxelBytes, meta_bytes, nifti_bytes, nrrd_bytes
 
 # Analyze pairs (.hdr with .img) are left out: the format does not say which side is left.
@@ -66,7 +67,7 @@ def read_volume(path: Path, time: str = "refuse") -> Volume:
         _check_time(sizes, time)
         used = "the first was taken" if time == "first" else "their mean was taken"
         notes += (f"{math.prod(sizes[3:])} volumes in one file; {used}",)
-    voxels = _voxels(path, place)
+    voxels = _voxels(path, place, sizes)
     voxels = voxels.reshape(-1, *sizes[2::-1])
     reduced = len(voxels) > 1
     voxels = voxels.mean(axis=0, dtype=np.float32) if reduced and time == "mean" else voxels[0]
@@ -98,6 +99,8 @@ def _open(path: Path) -> tuple[VoxelBytes | None, Grid]:
 
 def _check_content(path: Path) -> None:
     try:
+        if not path.is_file() and path.exists():  # a pipe would be waited for without end
+            raise Refused("unreadable", "It is no file but a pipe, a socket or a device.", "Remove it.")
         with path.open("rb") as file:
             start = file.read(256).lstrip().lower()
         size = path.stat().st_size
@@ -122,11 +125,13 @@ def _check_time(sizes: tuple[int, ...], time: str) -> None:
         )
 
 
-def _voxels(path: Path, place: VoxelBytes | None) -> NDArray[Any]:
+def _voxels(path: Path, place: VoxelBytes | None, sizes: tuple[int, ...]) -> NDArray[Any]:
     name = FORMATS[ending_of(path)]
     try:
         if place is not None:
             return place.read()
+        # How it is packed, only SimpleITK knows; so of that the header alone is judged, by the widest type there is.
+        check_size(8 * math.prod(sizes), max(path.stat().st_size, math.prod(sizes) // 25))
         with silence():
             return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
     except (RuntimeError, OSError, ValueError, OverflowError) as error:

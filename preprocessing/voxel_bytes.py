@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .refusals import Refused
+from .sizes import check_size
 
 CHUNK = 1 << 16
+MOST_HEADER = 1 << 20  # bytes of a header of text; the gradients of a thousand diffusion volumes take a tenth of that
 DEFLATE_RATIO = 1032  # zlib's own bound on how far a stream can shrink
 _ZLIB_OR_GZIP = 47  # window bits: 32 detects either container, 15 is the largest window
 
@@ -31,6 +33,7 @@ _META_TYPES = {
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _META_VECTORS = ("ElementSpacing", "ElementSize", "Offset", "Position", "Origin", "CenterOfRotation")
 _META_MATRICES = ("TransformMatrix", "Rotation", "Orientation")
+_MOST_LINE = 500  # ITK's memory ends between 600 and 1000 bytes (tried with SimpleITK 2.5.7, 2026-11-22)
 _NRRD_TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
     "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
@@ -64,6 +67,7 @@ class VoxelBytes:
             found = self.file.stat().st_size - self.start
             if found * (DEFLATE_RATIO if self.packed else 1) < expected:
                 raise _short(expected, found)
+            check_size(expected, found)
             data = _unpack(file, self.skip, expected) if self.packed else np.fromfile(file, np.uint8, expected)
         stored = data.view(self.dtype).reshape(self.sizes[::-1])
         return self._rescaled(stored.astype(self.dtype.newbyteorder("="), copy=False))
@@ -195,6 +199,7 @@ def _check_meta(fields: dict[str, str], axes: int) -> None:
 
 def nrrd_bytes(path: Path) -> VoxelBytes | None:
     """Find the voxels of an NRRD; None where they are kept in a way that only SimpleITK reads."""
+    _check_nrrd_lines(path)
     fields, end = _header_fields(path, ":", last="")
     place = fields.get("data file", fields.get("datafile"))
     encoding = fields.get("encoding", "")
@@ -213,11 +218,28 @@ def nrrd_bytes(path: Path) -> VoxelBytes | None:
     )
 
 
+def _check_nrrd_lines(path: Path) -> None:
+    """Refuse long lines before ITK 5.4 sees them, which writes beyond its memory where it puts one into a message."""
+    with path.open("rb") as file:
+        for line in iter(lambda: file.readline(CHUNK), b""):
+            if line in (b"\n", b"\r\n") or file.tell() > MOST_HEADER:
+                return
+            free = line.startswith((b"#", b"content:")) or (b":=" in line and b":" not in line.partition(b":=")[0])
+            if len(line) > _MOST_LINE and not free:
+                raise Refused(
+                    "unreadable", f"A line of its header has more than {_MOST_LINE} bytes.", "Repair its header."
+                )
+
+
 def _header_fields(path: Path, separator: str, last: str) -> tuple[dict[str, str], int]:
     """Read the lines of a text header up to the last one, and where the bytes after it begin."""
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         while line := file.readline(CHUNK):
+            if file.tell() > MOST_HEADER:
+                raise Refused(
+                    "unreadable", f"Its header has no end within {MOST_HEADER:,} bytes.", "Copy it again, or remove it."
+                )
             text = line.decode("latin-1").strip()
             key, found, value = text.partition(separator.strip())
             fields[key.strip()] = value.strip().lstrip("=").strip()

@@ -220,7 +220,8 @@ class Watch:
         sys.addaudithook(self._note)
 
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.events is not None and not (event == "open" and arguments[1] in ("rb", "r", None)):
+        harmless = event == "builtins.id" or (event == "open" and arguments[1] in ("rb", "r", None))
+        if self.events is not None and not harmless:
             self.events.add(f"{event} {arguments}")
 
     def opening(self, path: Path) -> set[str]:

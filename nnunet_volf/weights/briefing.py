@@ -7,8 +7,8 @@ from pathlib import Path
 
 from nnunet_volf import next_commands
 from nnunet_volf.pretext.catalogue import DEFAULT_METHOD, METHODS, method_labelled
+from nnunet_volf.printable import printable
 from nnunet_volf.weights.choices import ADAPTED, CARRIED, FITS, FITS_ADAPTED, FITS_NOT, HEAD, UNTRAINED
-from nnunet_volf.weights.description import printable
 from nnunet_volf.weights.differences import differences
 from nnunet_volf.weights.matching import Match, as_stock_loads, match
 from nnunet_volf.weights.network_differences import context_differences, network_differences, of_other_kinds

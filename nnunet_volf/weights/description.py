@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nnunet_volf.finetune_settings import FINE_TUNING, FineTuneSettings
 from nnunet_volf.pretext.catalogue import load_settings, method_labelled
+from nnunet_volf.printable import printable
 from nnunet_volf.setting_rules import Settings
 from nnunet_volf.weights.architectures import name_of
 from nnunet_volf.weights.dialects.values import text
@@ -48,11 +49,6 @@ def describe(pretrained: Pretrained) -> str:
     lines += [("cite", citation) for citation in pretrained.citations]
     lines += [("note", note) for note in pretrained.notes]
     return "\n".join(printable(f"{label:{_LABEL_WIDTH}} {value}".rstrip()) for label, value in lines if value)
-
-
-def printable(line: str) -> str:
-    """Return a line without the control characters that a stranger's file may have brought."""
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def facts(pretrained: Pretrained) -> dict[str, Any]:

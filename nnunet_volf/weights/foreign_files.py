@@ -132,7 +132,10 @@ def _archive_problem(path: Path, size: int) -> str | None:
         )
     if PICKLE in ends:
         compressed = [record for record in records if record.compress_type != zipfile.ZIP_STORED]
-        return "damaged or packed anew: torch does not compress. Download it again." if compressed else None
+        if compressed:
+            return "damaged or packed anew: torch does not compress. Download it again."
+        promised = sum(record.file_size for record in records)
+        return f"damaged: {size:,} bytes that promise {promised:,}. Download it again." if promised > size else None
     if "model.weights.h5" in ends:
         return f"a Keras model. {_CONVERT}"
     if names and all(name.endswith(".npy") for name in names):

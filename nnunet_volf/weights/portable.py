@@ -11,9 +11,12 @@ from torch import Tensor
 
 from nnunet_volf.durable import STATE_KEY
 from nnunet_volf.errors import WeightsError
+from nnunet_volf.printable import shortened
 from nnunet_volf.weights.architectures import check_buildable
 from nnunet_volf.weights.dialects.tensors import tensors_of
+from nnunet_volf.weights.dialects.values import mapping
 from nnunet_volf.weights.names import canonical_name, is_head
+from nnunet_volf.weights.pretrained import Architecture
 from nnunet_volf.weights.reading import Opened
 from nnunet_volf.weights.shareable import left_out, shareable_dataset, shareable_notes, shareable_plans
 from nnunet_volf.weights.target import Task, architecture_of, task_of_plans
@@ -40,7 +43,7 @@ def portable(opened: Opened, with_heads: bool = False) -> Portable:
     Optimiser, gradient scaler, random state, curves and device stay behind, and with them all pickled objects.
     """
     content = opened.content if isinstance(opened.content, Mapping) else {}
-    init = content.get("init_args") or {}
+    init = mapping(content.get("init_args"))
     described = [name for name in ("plans", "configuration", "dataset_json") if name in init]
     if "network_weights" not in content or len(described) < 3:
         raise WeightsError(
@@ -48,12 +51,17 @@ def portable(opened: Opened, with_heads: bool = False) -> Portable:
             f"dataset, and this one {_holds(content, described)}. Make one for a dataset of yours: "
             f"nnunet-volf weights adapt {opened.path} -d DATASET -o NEW.pth"
         )
+    if not all(isinstance(part, Mapping) for part in (init["plans"], init["dataset_json"], content["network_weights"])):
+        raise WeightsError(f"{opened.path} is not exported. Its weights, plans or dataset are no entries by name.")
     plans, dataset = shareable_plans(init["plans"]), shareable_dataset(init["dataset_json"])
-    if opened.how != "trusted":
-        _check_network(opened, plans, init["configuration"])
-    notes = content.get(STATE_KEY) or {}
-    shared_notes = shareable_notes(notes)
-    task = task_of_plans(plans, init["configuration"], dataset)
+    try:
+        if opened.how != "trusted":
+            check_buildable(_architecture(plans, init["configuration"]))
+        task = task_of_plans(plans, init["configuration"], dataset)
+    except WeightsError as error:
+        own = "" if opened.how == "trusted" else " If the file is your own: --trust."
+        raise WeightsError(f"{opened.path} is not exported. {error}{own}") from error
+    shared_notes = shareable_notes(mapping(content.get(STATE_KEY)))
     tensors, _ = tensors_of(opened.path, content["network_weights"])
     axes, trainer = content.get("inference_allowed_mirroring_axes"), content.get("trainer_name")
     checkpoint = {
@@ -76,12 +84,14 @@ def portable(opened: Opened, with_heads: bool = False) -> Portable:
     return Portable(checkpoint, task, stayed)
 
 
-def _check_network(opened: Opened, plans: Mapping[str, Any], configuration: str) -> None:
-    """Refuse to build what a stranger's plans name, unless it is a network of nnU-Net's or ours."""
+def _architecture(plans: Mapping[str, Any], configuration: Any) -> Architecture:
+    """Return the network that a stranger's plans name, which need not have the form of plans."""
     try:
-        check_buildable(architecture_of(PlansManager(dict(plans)).get_configuration(configuration).configuration))
-    except WeightsError as error:
-        raise WeightsError(f"{opened.path} is not exported. {error} If the file is your own: --trust.") from error
+        return architecture_of(PlansManager(dict(plans)).get_configuration(configuration).configuration)
+    except Exception as error:  # nnU-Net looks at nothing before it uses it
+        raise WeightsError(
+            f"Its plans cannot be followed ({type(error).__name__}: {shortened(str(error), 200)})."
+        ) from error
 
 
 def named_as_nnunet_does(
@@ -103,8 +113,8 @@ def named_as_nnunet_does(
     if problems:
         raise WeightsError(
             f"{opened.path} does not hold the network that its plans describe ({task.configuration} of "
-            f"{task.plans_name}, {len(wanted)} tensors). {len(problems)} do not fit, the first: {problems[0]}. "
-            "Export the checkpoint as its training wrote it."
+            f"{task.plans_name}, {len(wanted)} tensors). {len(problems)} do not fit, the first: "
+            f"{shortened(problems[0], 200)}. Export the checkpoint as its training wrote it."
         )
     own = {name: tensors[name].detach().cpu().contiguous().clone() for name in wanted}
     return {name: own[canonical_name(name)] for name in task.stored_shapes if canonical_name(name) in own}

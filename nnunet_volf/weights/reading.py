@@ -19,6 +19,7 @@ from nnunet_volf.weights.foreign_files import check_format, check_place, is_arch
 from nnunet_volf.weights.pickles.dangers import RunsCode
 from nnunet_volf.weights.pickles.machine import Machine
 from nnunet_volf.weights.pickles.torch_files import read_archive, read_stream
+from nnunet_volf.weights.unfolded import check_unfolded
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def _open(path: Path, trust: bool) -> Opened:
     if trust:
         return Opened(path, _run(path), "trusted")
     content, machine = _read(path)
+    check_unfolded(path, content)
     plain = machine.plain and not machine.ignored
     return Opened(path, content, "plain" if plain else "restricted", tuple(sorted(machine.ignored)))
 

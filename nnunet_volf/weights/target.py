@@ -13,8 +13,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_volf.datasets import PREPROCESSED, dataset_number, find_dataset
-from nnunet_volf.files import read_json
+from nnunet_volf.described import read_dataset_json
+from nnunet_volf.errors import VolFError, WeightsError
 from nnunet_volf.plans import planned_dataset, plans_in
+from nnunet_volf.printable import shortened
 from nnunet_volf.weights.names import canonical
 from nnunet_volf.weights.pretrained import Architecture, Preparation
 
@@ -81,7 +83,7 @@ def task_of_dataset(dataset: str, plans_name: str, configuration: str) -> Task:
     """Return the task that a preprocessed dataset is planned for."""
     planned = planned_dataset(dataset, plans_name)
     planned.configuration(configuration)  # says which there are
-    return task_of_plans(planned.plans, configuration, read_json(planned.folder / "dataset.json"))
+    return task_of_plans(planned.plans, configuration, read_dataset_json(planned.folder / "dataset.json"))
 
 
 def other_tasks(task: Task) -> Iterator[Task]:
@@ -98,7 +100,20 @@ def task_of_trainer(trainer: Any) -> Task:
 
 
 def task_of_plans(plans: Mapping[str, Any], configuration: str, dataset_json: Mapping[str, Any]) -> Task:
-    """Return the task that plans and a description of a dataset describe."""
+    """Return the task that plans and a description of a dataset describe, or say why they describe none."""
+    try:
+        return _described(plans, configuration, dataset_json)
+    except VolFError:
+        raise
+    except Exception as error:  # nnU-Net and the networks look at nothing before they use it
+        name, dataset = (shortened(str(plans.get(key))) for key in ("plans_name", "dataset_name"))
+        raise WeightsError(
+            f"The plans {name} for {dataset} describe no network for its channels and labels "
+            f"({type(error).__name__}: {shortened(str(error), 200)}). Plan the dataset again."
+        ) from error
+
+
+def _described(plans: Mapping[str, Any], configuration: str, dataset_json: Mapping[str, Any]) -> Task:
     manager = PlansManager(plans)
     planned = manager.get_configuration(configuration)
     architecture = architecture_of(planned.configuration)

@@ -19,6 +19,9 @@ PREFIXES = ("module.", "_orig_mod.", "network.", "model.", "net.", "backbone.")
 # A prefix is removed where this share of the names has it: a few buffers of the wrapper stay behind.
 NEARLY_ALL = 0.9
 
+# nnU-Net's decoder names all of the encoder's tensors a second time, and a checkpoint of PyTorch's may hold averages.
+MOST_SHARED = 16
+
 _UNET = re.compile(r"(encoder\.(stem|stages)|decoder\.(stages|transpconvs|seg_layers|encoder))\.")
 _COMPILED = "._orig_mod."
 
@@ -28,6 +31,7 @@ def tensors_of(path: Path, weights: Mapping[Any, Any]) -> tuple[dict[str, Tensor
     found = {name: value.detach() for name, value in weights.items() if isinstance(value, Tensor)}
     if not found:
         raise WeightsError(f"{path} holds no tensors where weights belong.")
+    _check_memory(path, found)
     _check(path, found)
     stripped, notes = strip_prefixes(found)
     return canonical(stripped), notes
@@ -69,6 +73,16 @@ def _is_bare_encoder(names: Mapping[str, str]) -> bool:
     return any(n.startswith("stages.0.") for n in names.values()) and all(
         n.startswith(("stem.", "stages.")) for n in names.values()
     )
+
+
+def _check_memory(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that share memory so often that to have each for itself takes many times the file."""
+    wanted, size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()), path.stat().st_size
+    if wanted > MOST_SHARED * size:
+        raise WeightsError(
+            f"{path} has {size:,} bytes and {len(tensors)} tensors of {wanted:,} bytes, which share their memory more "
+            f"than {MOST_SHARED} times. Ask its authors for one in which each has its own."
+        )
 
 
 def _check(path: Path, tensors: Mapping[str, Tensor]) -> None:

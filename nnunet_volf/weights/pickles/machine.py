@@ -18,6 +18,8 @@ from nnunet_volf.weights.pickles.inert import Inert, InertType
 from nnunet_volf.weights.pickles.known import KNOWN, Known
 from nnunet_volf.weights.pickles.numpy_values import NumpyType, fill_array
 
+_MOST_BITS = 1024  # of a whole number; random states have fewer, and longer ones are slow to show as text
+
 
 class Machine:
     """Reads one pickle after the other from a file, and notes what it left out."""
@@ -35,6 +37,8 @@ class Machine:
         for opcode, argument, _ in pickletools.genops(file):
             if opcode.name == "STOP":
                 break
+            if isinstance(argument, int) and argument.bit_length() > _MOST_BITS:
+                raise ValueError(f"a number of {argument.bit_length()} bits")
             if opcode.name in _CONSTANTS:
                 self._stack.append(argument)
             else:
