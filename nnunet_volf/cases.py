@@ -119,14 +119,23 @@ class UnlabeledCases:
         """Open the image of a case; only what is read from it is decompressed."""
         if identifier in self.left_out:
             raise DamagedCase(identifier, self.folder, "is left out.")
-        for ending, opener in _OPENERS.items():
-            path = self.folder / f"{identifier}{ending}"
-            if path.is_file():
-                array = told_of_case(lambda: opener(str(path)), identifier, path, "cannot be opened")  # noqa: B023
-                return CaseImage(identifier, path, array)
-        files = ", ".join(f"{identifier}{ending}" for ending in _OPENERS)
-        advice = "Preprocess the dataset again, or take the case out of splits_final.json."
-        raise DamagedCase(identifier, self.folder, f"holds none of {files}.", advice)
+        try:
+            path = read_patiently(lambda: self._file_of(identifier), self.folder / identifier)
+        except FileNotFoundError as error:
+            advice = "Preprocess the dataset again, or take the case out of splits_final.json."
+            raise DamagedCase(
+                identifier, self.folder, f"holds none of {', '.join(_names(identifier))}.", advice
+            ) from error
+        opener = _OPENERS[path.suffix]
+        return CaseImage(
+            identifier, path, told_of_case(lambda: opener(str(path)), identifier, path, "cannot be opened")
+        )
+
+    def _file_of(self, identifier: str) -> Path:
+        for name in _names(identifier):
+            if (self.folder / name).is_file():
+                return self.folder / name
+        raise FileNotFoundError(identifier)
 
     def can_open(self, identifier: str) -> bool:
         """Return whether a case is there and can be opened; what it holds may be damaged all the same."""
@@ -163,10 +172,18 @@ def told_of_case(read: Callable[[], Read], identifier: str, path: Path, failed: 
         raise DamagedCase(identifier, path, f"{failed} ({type(error).__name__}: {error}).") from error
 
 
+def _names(identifier: str) -> list[str]:
+    return [f"{identifier}{ending}" for ending in _OPENERS]
+
+
 def _open_blosc2(path: str) -> Any:
     # Memory-mapping blosc2 files does not work on Windows (nnU-Net issue 2723).
     mapped = {} if os.name == "nt" else {"mmap_mode": "r"}
-    return blosc2.open(urlpath=path, mode="r", dparams={"nthreads": 1}, **mapped)
+    array = blosc2.open(urlpath=path, mode="r", dparams={"nthreads": 1}, **mapped)
+    chunks = math.prod(-(-side // chunk) for side, chunk in zip(array.shape, array.chunks, strict=True))
+    if chunks != array.schunk.nchunks:  # a size that was damaged would have crops read where there is nothing
+        raise ValueError(f"its size {array.shape} is of {chunks} chunks, and it holds {array.schunk.nchunks}")
+    return array
 
 
 def _open_numpy(path: str) -> Any:

@@ -45,6 +45,11 @@ def flipped(at: int, length: int) -> Callable[[bytes], bytes]:
     return damage
 
 
+def _side(voxels: int) -> bytes:
+    """A side of a volume, as headers have it."""
+    return voxels.to_bytes(8, "big")
+
+
 # All of these are noticed; what is not is in docs/reliability.md.
 NOTICED: dict[str, Callable[[bytes], bytes]] = {
     "empty": cut_to(0),
@@ -57,6 +62,7 @@ NOTICED: dict[str, Callable[[bytes], bytes]] = {
     "last page zeroed": lambda content: content[:-4096] + bytes(4096),
     "size in the header flipped": flipped(16, 4),
     "header flipped": flipped(100, 4),
+    "a side in the header a hundred times as long": lambda content: content.replace(_side(26), _side(2600), 1),
     "notes flipped": flipped(-60, 4),
 }
 

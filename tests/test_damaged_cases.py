@@ -14,6 +14,7 @@ import pytest
 import torch
 from damage import NOTICED, damage, write_sound_case
 from hypothesis import given as property_of
+from hypothesis import settings
 from hypothesis import strategies as st
 from pretexts import given_for
 
@@ -336,6 +337,12 @@ def test_too_many_open_files_are_no_damage(folder: Path, monkeypatch: pytest.Mon
     assert pauses == []
 
 
+def test_a_share_that_is_away_when_a_case_is_opened_is_given_time(folder: Path, pauses: list[float]) -> None:
+    with pytest.raises(DamagedCase, match=r"holds none of case_3\.b2nd, case_3\.npy, case_3\.npz"):
+        UnlabeledCases(folder / "away", CASES).open("case_3")
+    assert pauses == list(patience.PAUSES)
+
+
 # ------------------------------------------------------------------------------------------- the table
 
 
@@ -354,9 +361,10 @@ def test_several_processes_add_to_one_table(folder: Path) -> None:
     assert list(known(folder).found.values()) == found
 
 
+@settings(deadline=None)
 @property_of(st.binary(max_size=200))
 def test_whatever_a_table_holds_it_can_be_read(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    table = tmp_path_factory.mktemp("tables") / TABLE
+    table = tmp_path_factory.getbasetemp() / TABLE
     write_table(table, [Damage("a", "b", "c")])
     with table.open("ab") as file:
         file.write(content)
