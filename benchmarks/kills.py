@@ -114,8 +114,8 @@ def campaign(
             after = templates / f"after {stage.name}"
             shutil.copytree(work, after)
             say(f"{stage.name}: {seconds:.0f} s undisturbed")
-            records.append(kill_often(stage, environment, work, template, (seconds, expected), kills, moments))
-            say(str(records[-1]))
+            records.append(Record(stage.name))
+            kill_often(records[-1], stage, environment, work, template, (seconds, expected), kills, moments, say)
             restore(after, work)
     return records
 
@@ -139,6 +139,7 @@ def prepare(stage: str, environment: Environment) -> None:
 
 
 def kill_often(
+    record: Record,
     stage: Stage,
     environment: Environment,
     work: Path,
@@ -146,10 +147,10 @@ def kill_often(
     undisturbed: tuple[float, Outcome],
     kills: int,
     moments: random.Random,
-) -> Record:
+    say: Callable[[str], None],
+) -> None:
     """Kill a stage so often, each time running the same command again, and compare wherever it comes to its end."""
     seconds, expected = undisturbed
-    record = Record(stage.name)
     restore(template, work)
     untouched = state_of(work)
     while record.kills < kills:
@@ -160,13 +161,13 @@ def kill_often(
             kill_all(process)
             record.kills += 1
             record.started_work += state_of(work) != untouched
+            say(f"{stage.name}: killed {record.kills} times, compared {record.rounds} times, faults {record.faults}")
             continue
         record.faults += ended_badly(process, stage)
         finish_round(record, stage, environment, expected, work)
         restore(template, work)
     end_undisturbed(stage, environment)
     finish_round(record, stage, environment, expected, work)
-    return record
 
 
 def finish_round(record: Record, stage: Stage, environment: Environment, expected: Outcome, work: Path) -> None:
