@@ -51,7 +51,9 @@ class DaskCluster:
         return self._start("worker", *arguments, *options, before=before, start=start, **variables)
 
     def start_scheduler(self) -> Any:
-        scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.file))
+        """Start a scheduler, which may lack our package: it often runs elsewhere than the workers."""
+        arguments = ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.file)]
+        scheduler = self._start("scheduler", *arguments, start="import sys; sys.modules['nnunet_volf'] = None; ")
         assert wait_until(self.file.is_file, 60), self.log()
         return scheduler
 

@@ -68,11 +68,13 @@ def told(done: dict[object, Done]) -> dict[object, Any]:
 
 
 def test_results_and_failures_are_those_of_local_workers(cluster: Cluster, tmp_path: Path) -> None:
-    tasks = ["refuse", "raise", "missing", "kill", "crash", "hang", "fine"]
-    options = {"timeout": 2, "memory_of": len, "memory": 10**9}
+    tasks = ["refuse", "raise", "missing", "kill", "crash", "fine"]
+    options = {"memory_of": len, "memory": 10**9}
     there = told(by_task(on(cluster, misbehave, tasks, tmp_path, **options)))
     assert there == told(by_task(run_parallel(misbehave, tasks, workers=2, **options)))
-    assert [there[task][0] for task in tasks[:-1]] == ["constant", "error", "error", "worker", "worker", "timeout"]
+    assert [there[task][0] for task in tasks[:-1]] == ["constant", "error", "error", "worker", "worker"]
+    (hung,) = on(cluster, misbehave, ["hang"], tmp_path, timeout=1)
+    assert (hung.failure.kind, hung.failure.reason) == ("timeout", "It took longer than 1 seconds and was stopped.")
     assert list(tmp_path.iterdir()) == [], "a marker was left behind"
 
 
@@ -190,35 +192,41 @@ def test_a_worker_that_comes_later_and_does_not_see_the_folder_is_not_used(
     assert f": does not see {tmp_path} as this command does" in said
 
 
-def disturb(dask: DaskCluster, progress: Callable[[], int]) -> threading.Thread:
-    """Kill a worker, add one and retire one, as work gets on."""
+class Disturber(threading.Thread):
+    """Kills a worker, adds one and retires one, as work gets on."""
 
-    def deeds() -> None:
-        first, second = dask.workers().items()
-        assert wait_until(lambda: progress() >= 2, 120)
-        os.kill(first[1], signal.SIGKILL)  # its nanny starts another
-        assert wait_until(lambda: progress() >= 4, 120)
-        dask.add_worker()
-        assert wait_until(lambda: progress() >= 7, 120)
-        _retire(dask, second[0])
+    def __init__(self, dask: DaskCluster, progress: Callable[[], int]) -> None:
+        super().__init__()
+        self.dask, self.progress, self.deeds = dask, progress, 0
+        self.start()
 
-    thread = threading.Thread(target=deeds)
-    thread.start()
-    return thread
+    def run(self) -> None:
+        first, second = self.dask.workers().items()
+        deeds = (
+            (2, lambda: os.kill(first[1], signal.SIGKILL)),  # its nanny starts another
+            (4, self.dask.add_worker),
+            (7, lambda: _retire(self.dask, second[0])),
+        )
+        for items, deed in deeds:
+            if wait_until(lambda items=items: self.progress() >= items, 400):
+                deed()
+                self.deeds += 1
 
 
 def test_every_item_is_done_once_however_many_workers_die_leave_and_come(
     dask: DaskCluster, cluster: Cluster, tmp_path: Path
 ) -> None:
     tasks = [(str(tmp_path), number, 1, 1.0) for number in range(14)]
-    disturbing = disturb(dask, lambda: len(list(tmp_path.iterdir())))
+    disturbing = Disturber(dask, lambda: len(list(tmp_path.iterdir())))
     done = list(on(cluster, note_and_sleep, tasks, tmp_path.parent))
     disturbing.join()
+    assert disturbing.deeds == 3
     assert sorted(d.task for d in done) == tasks
     assert [d.failure for d in done] == [None] * 14
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_what_is_preprocessed_is_the_same_however_many_workers_die_leave_and_come(
     tmp_path: Path, nnunet_folders: NnUNetFolders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,9 +240,10 @@ def test_what_is_preprocessed_is_the_same_however_many_workers_die_leave_and_com
     for name in expected:
         (folder / name).unlink()
     with dask_cluster(tmp_path, workers=2) as own, connected(own.address, workers=0) as cluster:
-        disturbing = disturb(own, lambda: len(list(folder.glob("*.b2nd"))))
+        disturbing = Disturber(own, lambda: len(list(folder.glob("*.b2nd"))))
         summary = run(dataset, planned, cluster=cluster, memory=2 * 10**9)
         disturbing.join()
+    assert disturbing.deeds == 3
     assert files(planned) == expected
     assert (planned.folder / "quarantine_nnUNetPlans_x.csv").read_text() == quarantine
     for name in ("written", "bytes_written", "missing"):

@@ -31,9 +31,7 @@ class Cluster:
 
     def __str__(self) -> str:
         """Say what works there."""
-        threads = self.client.nthreads()
-        workers = f"{len(threads)} of Dask" if threads else "none of Dask yet"
-        return f"{workers} ({self.name})"
+        return f"{len(self.client.nthreads()) or 'none yet'} on Dask ({self.name})"
 
     def tell(self, text: str) -> None:
         """Tell the user something meanwhile, above the bar where one is shown."""
@@ -55,7 +53,7 @@ def connected(asked: str, workers: int) -> Iterator[Cluster]:
             threads_per_worker=1,
             memory_limit=0,
             dashboard_address=None,
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,
         ) as here,
         dask.Client(here, set_as_default=False) as client,
     ):

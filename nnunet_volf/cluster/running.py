@@ -8,8 +8,10 @@ on another, and given up when that happens too often: then it is the item. Items
 from __future__ import annotations
 
 import contextlib
+import pickle
 import queue
 import secrets
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -23,6 +25,8 @@ from nnunet_volf.errors import ClusterError, VolFError
 Task = TypeVar("Task")
 
 MOST_LOSSES = 4  # as Dask itself has it: allowed-failures is 3
+_TOLD = 200  # characters of what Dask says
+_STOPPING_SECONDS = 5.0  # Dask itself gives a worker that does not answer half a minute
 _RESULT_SECONDS = 30.0  # for a few bytes to come from a worker that has just had them
 
 
@@ -61,6 +65,17 @@ class _Flight:
     worker: str
     memory: int | None
     future: Any
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Unpickled, it is what the function returns: the scheduler, which may lack our packages, sees nothing of them."""
+
+    function: Callable[[Any], Any]
+    task: Any
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.function, (self.task,)
 
 
 def run_on_workers(
@@ -139,8 +154,8 @@ class _Run(Generic[Task]):
         for entry, worker in place(self.waiting, machines):
             self.waiting.remove(entry)
             future = self.cluster.client.submit(
-                self.function,
-                entry.task,
+                pickle.loads,
+                pickle.dumps(_Call(self.function, entry.task)),
                 key=f"nnunet-volf-{secrets.token_hex(8)}",
                 workers=[worker],
                 allow_other_workers=False,
@@ -166,7 +181,7 @@ class _Run(Generic[Task]):
         except VolFError:  # no single item is to blame
             raise
         except Exception as problem:  # Dask's: the worker died with it, or somebody restarted the cluster
-            yield from self._lose(flight, f"{type(problem).__name__}: {problem}")
+            yield from self._lose(flight, " ".join(f"{type(problem).__name__}: {problem}".split())[:_TOLD])
             return
         if isinstance(result, TryAlone) and not flight.entry.alone:
             del self.flying[future.key]
@@ -181,6 +196,7 @@ class _Run(Generic[Task]):
         if losses >= MOST_LOSSES:
             yield self._end(flight, Lost(losses, how))
             return
+        self.cluster.tell(f"{flight.worker}: {how}; what it did is done by another")
         del self.flying[flight.future.key]
         alone = flight.entry.alone or losses == MOST_LOSSES - 1
         self.waiting.insert(0, replace(flight.entry, losses=losses, alone=alone))
@@ -201,7 +217,13 @@ class _Run(Generic[Task]):
             ) from error
 
     def _stop(self, stop: Callable[[], None]) -> None:
-        """Take back what workers have, and end what they do for us; where none is left, there is nothing to end."""
-        with contextlib.suppress(Exception):
-            self.cluster.client.cancel([flight.future for flight in self.flying.values()], force=True)
-            self.cluster.client.run(stop, workers=self.workforce.addresses(), on_error="ignore")
+        """Take back what workers have, and end what they do for us; those that are gone are not waited for."""
+
+        def take_back() -> None:
+            with contextlib.suppress(Exception):
+                self.cluster.client.cancel([flight.future for flight in self.flying.values()], force=True)
+                self.cluster.client.run(stop, workers=self.workforce.addresses(), on_error="ignore")
+
+        stopping = threading.Thread(target=take_back, daemon=True)
+        stopping.start()
+        stopping.join(_STOPPING_SECONDS)
