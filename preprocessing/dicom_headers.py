@@ -76,8 +76,10 @@ class SliceHeader:
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """Say whether a file has DICOM's mark, from its first 132 bytes."""
+    """Say whether a file has DICOM's mark, from its first 132 bytes; a pipe would be waited for without end."""
     try:
+        if not Path(path).is_file():
+            return False
         with Path(path).open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:

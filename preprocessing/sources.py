@@ -152,7 +152,7 @@ def is_dicom(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in DICOM_ENDINGS:
         return True
-    return suffix not in _NEVER and suffix not in _DETACHED and path.is_file() and looks_like_dicom(path)
+    return suffix not in _NEVER and suffix not in _DETACHED and looks_like_dicom(path)
 
 
 def _is_text(path: Path) -> bool:
