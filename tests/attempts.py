@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -236,6 +237,7 @@ def _outputs(here: Path, kind: str) -> tuple[Path, ...]:
 @contextlib.contextmanager
 def _folders(folder: Path) -> object:
     """Have nnU-Net's folders in those of a case."""
+    os.environ["MPLCONFIGDIR"] = str(Path(tempfile.gettempdir(), "matplotlib"))  # it writes a list of fonts
     for name in (RAW, PREPROCESSED, RESULTS):
         os.environ[name] = str(folder / "here" / name)
         (folder / "here" / name).mkdir(exist_ok=True)
