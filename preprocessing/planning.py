@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nnunet_volf.datasets import PREPROCESSED, nnunet_folder
 from nnunet_volf.errors import DataError
 from nnunet_volf.files import write_json
 from nnunet_volf.networks.catalogue import network_in
@@ -24,11 +24,8 @@ from .shared_data import with_data_of_its_own
 
 def preprocessed_folder(dataset: ImportedDataset) -> Path:
     """Return the dataset's folder for preprocessed data, made if need be."""
-    root = os.environ.get("nnUNet_preprocessed")
-    if not root:
-        raise DataError("nnUNet_preprocessed is not set. Set it to where nnU-Net keeps preprocessed data.")
-    folder = Path(root) / dataset.name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = nnunet_folder(PREPROCESSED) / dataset.name
+    folder.mkdir(exist_ok=True)
     return folder
 
 

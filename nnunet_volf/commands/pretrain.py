@@ -10,7 +10,7 @@ from typing import Any
 
 from nnunet_volf import plans
 from nnunet_volf.commands import import_archive, options, plan, preprocess
-from nnunet_volf.datasets import MANIFEST, RAW, find_dataset
+from nnunet_volf.datasets import MANIFEST, PREPROCESSED, RAW, find_dataset, nnunet_folder
 from nnunet_volf.diagnosis import check_folders
 from nnunet_volf.errors import VolFError
 from nnunet_volf.launch import Training
@@ -83,6 +83,8 @@ def _require_folders() -> None:
     for finding in check_folders(os.environ):
         if finding.level == "error":
             raise VolFError(f"{finding.topic}: {finding.found}. {finding.advice}")
+    for variable in (RAW, PREPROCESSED):  # not made where they are missing: their disk may be
+        nnunet_folder(variable)
 
 
 def _require_planning(args: argparse.Namespace, target: plans.PlannedDataset | None) -> None:
