@@ -74,7 +74,8 @@ class DaskCluster:
     def _start(
         self, what: str, *arguments: str, before: tuple[str, ...] = (), start: str = "", **variables: str
     ) -> Any:
-        environment = {**os.environ, "PYTHONPATH": str(TESTS), **variables}
+        found = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": found, **variables}
         command = [*before, sys.executable, "-c", start + _START.format(what), *arguments, "--no-dashboard"]
         with (self.folder / "log.txt").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)

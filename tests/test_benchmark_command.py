@@ -45,6 +45,20 @@ def test_a_dask_scheduler_that_does_not_answer_is_named(
     assert "No Dask scheduler answers at tcp://127.0.0.1:1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of Dask's own, which change with every release
+def test_trainings_on_a_dask_cluster_of_this_machine_are_reported_as_any(
+    phantoms: NnUNetFolders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("distributed")
+    command = ["benchmark", "901", *SHORT, "--labels", "1", "--arms", "scratch", "stock", "-o", str(tmp_path / "b")]
+    assert main([*command, "--dask", "local", "-np", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "[2/2]" in said
+    assert f"report: {tmp_path / 'b' / 'report.html'}" in said
+    assert sorted(path.name for path in (tmp_path / "b").iterdir() if path.name.startswith(".")) == []
+
+
 def test_a_mistake_is_told_before_anything_is_trained(
     phantoms: NnUNetFolders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from conftest import NnUNetFolders
 from dask_cluster import DaskCluster, dask_cluster
 from deadly_cases import mark_deadly, preprocess_slowly_or_die
 from parallel_tasks import (
+    Unpicklable,
     annotate,
     die_unless_alone,
     leave_quietly,
@@ -190,6 +191,28 @@ def test_a_worker_that_comes_later_and_does_not_see_the_folder_is_not_used(
     blind.wait(30)
     assert "worker not used: tcp://127.0.0.1:" in said
     assert f": does not see {tmp_path} as this command does" in said
+
+
+def test_a_worker_that_only_fails_does_not_go_through_all_there_is(
+    dask: DaskCluster, cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = dask.add_worker("--no-nanny", start="import sys; sys.modules['nnunet_volf.preprocessing'] = None; ")
+    dask.wait_for(3)
+    try:
+        done = list(on(cluster, square, range(20), tmp_path))
+    finally:
+        broken.terminate()
+        broken.wait(30)
+    assert sorted(d.result for d in done) == [number**2 for number in range(20)]
+    said = capfd.readouterr().err
+    assert said.count("; what it did is done by another") == 3
+    assert said.count("worker not used any more: tcp://127.0.0.1:") == 1
+
+
+@pytest.mark.slow
+def test_a_cluster_of_which_all_workers_fail_ends_the_run(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"All workers of .* fail, the last one with: RuntimeError: not here"):
+        list(on(cluster, square, [Unpicklable() for _ in range(20)], tmp_path))
 
 
 class Disturber(threading.Thread):

@@ -181,8 +181,11 @@ class _Run(Generic[Task]):
         except VolFError:  # no single item is to blame
             raise
         except Exception as problem:  # Dask's: the worker died with it, or somebody restarted the cluster
-            yield from self._lose(flight, " ".join(f"{type(problem).__name__}: {problem}".split())[:_TOLD])
+            how = " ".join(f"{type(problem).__name__}: {problem}".split())[:_TOLD]
+            yield from self._lose(flight, how)
+            self.workforce.note_fault(flight.worker, how)
             return
+        self.workforce.note_success(flight.worker)
         if isinstance(result, TryAlone) and not flight.entry.alone:
             del self.flying[future.key]
             self.waiting.insert(0, replace(flight.entry, alone=True))
@@ -192,7 +195,8 @@ class _Run(Generic[Task]):
     def _lose(self, flight: _Flight, how: str) -> Iterator[Ended[Task]]:
         """Have the item of a lost worker done by another; the last time but one alone, and then no more."""
         losses = flight.entry.losses + 1
-        flight.future.cancel()
+        with self._reaching():
+            flight.future.cancel()
         if losses >= MOST_LOSSES:
             yield self._end(flight, Lost(losses, how))
             return

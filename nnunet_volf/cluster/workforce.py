@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from nnunet_volf.cluster.checking import Marker, Needs, Seen, describe, inspected, require_all
 from nnunet_volf.cluster.connecting import Cluster
 from nnunet_volf.cluster.placing import Entry, Machine
+from nnunet_volf.errors import ClusterError
 
 LOOK_AROUND_SECONDS = 1.0  # how long it takes to see who has come and gone
+_MOST_FAULTS = 3  # in a row; one may be somebody else's, who restarted the cluster
 _SHARE_OF_MEMORY = 0.8  # the rest is for Dask, for the page cache, and for what an estimate misses
 
 
@@ -38,6 +42,7 @@ class Workforce:
         self._unfit: set[str] = set()
         self._threads: dict[str, int] = {}  # of workers that take items now
         self._available: dict[str, int] = {}  # by machine: the most that was free there
+        self._faults = Counter[str]()  # in a row
         self._begun = self._waits = False
         self._next_look = 0.0
 
@@ -50,9 +55,9 @@ class Workforce:
         running: dict[str, int] = client.sync(
             client.scheduler.ncores_running
         )  # without those that are paused or about to leave
-        gone = self._seen.keys() - there.keys()
+        gone = (self._seen.keys() | self._unfit) - there.keys()
         for address in gone:
-            del self._seen[address]
+            self._seen.pop(address, None)
         self._unfit &= there.keys()
         self._admit([address for address in running if address not in self._seen and address not in self._unfit])
         self._threads = {address: threads for address, threads in running.items() if address in self._seen}
@@ -81,6 +86,25 @@ class Workforce:
         """Return the bytes for all items on a worker's machine."""
         machine = self._seen[address].machine
         return self._memory_of(machine, [a for a, worker in self._seen.items() if worker.machine == machine])
+
+    def note_success(self, address: str) -> None:
+        """Hear that a worker did something."""
+        self._faults.pop(address, None)
+
+    def note_fault(self, address: str, what: str) -> None:
+        """Hear that a worker failed; one that only fails is not used any more, or it would go through all there is."""
+        self._faults[address] += 1
+        if self._faults[address] < _MOST_FAULTS or address not in self._seen:
+            return
+        if len(self._seen) == 1:
+            raise ClusterError(
+                f"All workers of {self._cluster.name} fail, the last one with: {what}. What is done stays done; their "
+                "logs may tell more."
+            )
+        self._cluster.tell(f"worker not used any more: {describe(address, replace(self._seen[address], problem=what))}")
+        self._unfit.add(address)
+        del self._seen[address]
+        self._threads.pop(address, None)
 
     def addresses(self) -> Sequence[str]:
         """Return who is there, also who takes nothing now."""
