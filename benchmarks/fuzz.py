@@ -22,7 +22,7 @@ sys.path.insert(0, str(TESTS))
 
 def main() -> int:
     """Print a table, and what is wrong."""
-    from attempts import MOST_SECONDS, attempt
+    from attempts import PATIENCE, attempt
     from corpus import KINDS
 
     from nnunet_volf.preprocessing.parallel import run_parallel
@@ -39,7 +39,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         cases = prepared(args.kind, range(args.seed, args.seed + args.cases), Path(folder))
         started = time.monotonic()
-        for done in run_parallel(attempt, cases, workers=args.workers, timeout=3 * MOST_SECONDS):
+        for done in run_parallel(attempt, cases, workers=args.workers, timeout=PATIENCE):
             kind = done.task.kind
             outcome = done.result
             said[kind][outcome.said if outcome else done.failure.kind] += 1
@@ -50,7 +50,7 @@ def main() -> int:
                 problems.append((done.task, problem))
                 print(f"{done.task}: {problem}\n", file=sys.stderr)
         elapsed = time.monotonic() - started
-    print("| kind | cases | s / case | outcomes |\n|---|---:|---:|---|")
+    print("| kind | cases | CPU s / case | outcomes |\n|---|---:|---:|---|")
     for kind, counts in said.items():
         listed = ", ".join(f"{count} {word}" for word, count in counts.most_common())
         print(f"| {kind} | {counts.total()} | {seconds[kind] / counts.total():.3f} | {listed} |")

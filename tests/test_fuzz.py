@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from attempts import MOST_SECONDS, Case, attempt
+from attempts import PATIENCE, Case, attempt
 from corpus import KINDS, spoil, write_seeds
 from surroundings import Surroundings
 
@@ -17,9 +17,9 @@ from nnunet_volf.preprocessing.parallel import run_parallel
 
 # How many of each kind: by default, and in the slow tests beside those. A long campaign is benchmarks/fuzz.py.
 CASES = {
-    "nifti": (140, 260), "nrrd": (140, 260), "meta": (140, 260), "dicom": (60, 120), "table": (40, 80),
-    "dataset": (40, 80), "imported": (12, 30), "planned": (25, 60), "case": (12, 30), "weights": (50, 100),
-    "described": (40, 80),
+    "nifti": (100, 320), "nrrd": (100, 320), "meta": (100, 320), "dicom": (40, 100), "table": (30, 90),
+    "dataset": (30, 90), "imported": (6, 20), "planned": (20, 65), "case": (6, 20), "weights": (40, 90),
+    "described": (28, 70),
 }  # fmt: skip
 # Readers that are not Python's may crash, in a worker of their own, as in an import.
 NATIVE = ("nifti", "nrrd", "meta", "dicom")
@@ -48,7 +48,7 @@ def problems(seeds: Path, room: Path, slow: bool) -> dict[str, str]:
         for number in (range(by_default, by_default + beside) if slow else range(by_default))
     ]
     found, said = {}, Counter[str]()
-    for done in run_parallel(attempt, cases, workers=2, timeout=3 * MOST_SECONDS):
+    for done in run_parallel(attempt, cases, workers=2, timeout=PATIENCE):
         outcome, failure = done.result, done.failure
         said[outcome.said if outcome else str(failure)] += 1
         if failure is not None and not (failure.kind == "worker" and done.task.kind in NATIVE):
@@ -59,12 +59,14 @@ def problems(seeds: Path, room: Path, slow: bool) -> dict[str, str]:
     return found
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured by Linux")
 def test_broken_and_hostile_files_are_used_or_refused_with_a_message(seeds: Path, tmp_path: Path) -> None:
     assert problems(seeds, tmp_path, slow=False) == {}
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured by Linux")
 def test_many_more_of_them(seeds: Path, tmp_path: Path) -> None:
     assert problems(seeds, tmp_path, slow=True) == {}
@@ -91,7 +93,7 @@ def surroundings() -> Surroundings:
         ("os.symlink", lambda folder: (folder / "z").symlink_to(folder)),
         ("os.mkdir", lambda folder: (folder / "d").mkdir()),
         ("os.remove", lambda folder: (folder / "there").unlink()),
-        ("socket.bind", lambda folder: socket.socket().bind(("127.0.0.1", 0))),
+        ("socket.bind", lambda folder: socket.create_server(("127.0.0.1", 0)).close()),
     ],
 )
 def test_the_watch_sees_it(
