@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -339,3 +340,20 @@ def test_the_stock_command_with_workers_leaves_with_75_when_its_group_is_stopped
     assert process.returncode == EXIT_REQUEUE, output
     assert "Stopped by SIGTERM" in output
     assert make_trainer(plans, resume=True).current_epoch >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_memory_is_flat_over_many_epochs(phantoms: NnUNetFolders) -> None:
+    """nnU-Net draws its curves after each epoch, and each picture is 65 MB that nothing but a collection frees."""
+    trainer = make_trainer(with_settings(epochs=14, iterations=1, validation_samples=2))
+    held: list[int] = []
+    end = trainer.on_epoch_end
+
+    def noted() -> None:
+        end()
+        held.append(int(re.search(r"Anonymous:\s+(\d+)", Path("/proc/self/smaps_rollup").read_text())[1]) // 1024)
+
+    trainer.on_epoch_end = noted
+    trainer.run_training()
+    assert max(held[4:]) - held[3] < 60, held
