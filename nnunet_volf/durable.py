@@ -227,8 +227,7 @@ class DurableTraining(OutputFolder, Trainer):
         except StorageError as error:
             raise TrainingError(
                 f"Stopped by {name} after step {self.iteration} of epoch {self.current_epoch}, and that was not saved. "
-                f"{error.what} The checkpoints before it are whole: make room, and the same nnUNetv2_train command "
-                "with --c does again what came after them."
+                f"{error.what} {self.what_is_saved()}"
             ) from error
         self.print_to_log_file(
             f"Stopped by {name} after step {self.iteration} of epoch {self.current_epoch}. Everything is saved; the "
@@ -262,9 +261,10 @@ class DurableTraining(OutputFolder, Trainer):
         except StorageError as error:
             if path.name == FINAL:
                 raise
+            kept = "The one before it is whole. " if path.is_file() else ""
             self.print_to_log_file(
-                f"WARNING: {path.name} was not written. {error.what} The one before it is whole. The training goes on "
-                "and tries again when it next saves."
+                f"WARNING: {path.name} was not written. {error.what} {kept}The training goes on and tries again when "
+                "it next saves."
             )
             self._best_ema = self.best_saved  # or only a better one would be tried again
         else:

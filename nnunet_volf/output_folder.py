@@ -17,6 +17,7 @@ from nnunet_volf.errors import StorageError, TrainingError
 from nnunet_volf.files import remove_unfinished
 from nnunet_volf.locks import only_one
 from nnunet_volf.storage_errors import require_writable, told_of_folder
+from nnunet_volf.training_files import BEST, LATEST
 
 if TYPE_CHECKING:  # the class that the mixin stands in front of
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as Trainer
@@ -91,15 +92,22 @@ class OutputFolder(DistributedTraining, Trainer):
         with told_of_folder(Path(self.output_folder)):
             super().on_train_start()
 
+    def what_is_saved(self) -> str:
+        """Say what a training can go on from that could not be saved."""
+        saved = [name for name in (LATEST, BEST) if (Path(self.output_folder) / name).is_file()]
+        if not saved:
+            return "There is none before it: make room, and start the training again."
+        return (
+            f"{saved[0]}, written before, is whole: make room, and the same nnUNetv2_train command with --c does again "
+            "what came after it."
+        )
+
     def on_train_end(self) -> None:
         """Finish as nnU-Net does, or say what is there where the last checkpoint cannot be written."""
         try:
             super().on_train_end()
         except StorageError as error:
-            raise TrainingError(
-                f"The final checkpoint was not written. {error.what} The checkpoints before it are whole: make room, "
-                "and the same nnUNetv2_train command with --c does again what came after them."
-            ) from error
+            raise TrainingError(f"The final checkpoint was not written. {error.what} {self.what_is_saved()}") from error
 
     @told_when_validating
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
