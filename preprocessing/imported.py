@@ -25,7 +25,7 @@ _ENTRY = Entries(
         "notes": Each(Text()),
         "channels": Each(Entries(FACTS, needed=tuple(name for name in FACTS if name != "notes"))),
     },
-    needed=("case", "content", "shape", "spacing", "channels"),
+    needed=("case", "content", "shape", "spacing"),
 )
 _AGAIN = "Import the archive again, which writes it anew."
 
