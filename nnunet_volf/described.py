@@ -131,7 +131,7 @@ _PLANS = Entries(
         "foreground_intensity_properties_per_channel": Entries(others=Entries()),
         "configurations": Entries(others=_CONFIGURATION),
     },
-    needed=("dataset_name", "plans_name", "configurations"),
+    needed=("plans_name", "configurations"),
 )
 
 
