@@ -99,10 +99,7 @@ _DATASET = Entries({
     "overwrite_image_reader_writer": Text(),
 })  # fmt: skip
 
-_NETWORK = Entries(
-    {"network_class_name": Text(), "arch_kwargs": Entries(), "_kw_requires_import": Each(Text())},
-    needed=("network_class_name", "arch_kwargs", "_kw_requires_import"),
-)
+_NETWORK = Entries({"network_class_name": Text(), "arch_kwargs": Entries(), "_kw_requires_import": Each(Text())})
 _CONFIGURATION = Entries({
     "inherits_from": Text(),
     "data_identifier": FileName(),

@@ -41,7 +41,7 @@ def test_plans_as_nnunet_writes_them_are_read(tmp_path: Path) -> None:
         ({"patch_size": [16, 16, True]}, r"patch_size\[2\] is true, which is not a whole number of 1 or more"),
         ({"batch_size": 2.5}, "batch_size is 2.5, which is not a whole number of 1 or more"),
         ({"use_mask_for_norm": ["no"]}, r'use_mask_for_norm\[0\] is "no", which is not true or false'),
-        ({"architecture": {"network_class_name": "x"}}, "architecture has no 'arch_kwargs'"),
+        ({"architecture": {"arch_kwargs": []}}, "architecture.arch_kwargs is .*, which is not an object"),
         ({"architecture": None}, "architecture is null, which is not an object with entries in braces"),
     ],
 )
