@@ -48,7 +48,7 @@ from small_runs import (
     write_scans,
 )
 
-from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY
+from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY, noted
 from nnunet_volf.training_files import FINAL, LATEST
 
 Environment = Mapping[str, str]
@@ -259,8 +259,8 @@ def preprocessed(environment: Environment) -> Outcome:
     found: Outcome = {}
     for path in (Path(environment["nnUNet_preprocessed"]) / ARCHIVE / f"{PLANS}_{CONFIGURATION}").glob("*.b2nd"):
         case = blosc2.open(urlpath=str(path), mode="r")
-        notes = case.schunk.vlmeta
-        found[path.name] = (sha256(case[:].tobytes()).hexdigest(), notes[CASE_KEY], notes[LOCATIONS_KEY])
+        notes = (noted(case.schunk, CASE_KEY), noted(case.schunk, LOCATIONS_KEY))
+        found[path.name] = (sha256(case[:].tobytes()).hexdigest(), *notes)
     return found
 
 

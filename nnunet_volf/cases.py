@@ -16,7 +16,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from torch import Tensor
 
 from nnunet_volf.augment import Window
-from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY
+from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY, noted
 from nnunet_volf.damaged_cases import DamagedCase
 from nnunet_volf.errors import DataError
 from nnunet_volf.patience import own_fault, read_patiently
@@ -43,8 +43,8 @@ class CaseImage:
     @property
     def content(self) -> str | None:
         """The hash of the voxels that the case was made from, or None where our preprocessing has not noted it."""
-        noted = self._noted(CASE_KEY)
-        return noted.get("content") if isinstance(noted, dict) else None
+        origin = self._noted(CASE_KEY)
+        return origin.get("content") if isinstance(origin, dict) else None
 
     def draw_tissue(self, rng: np.random.Generator) -> tuple[int, ...] | None:
         """Draw a voxel that shows tissue, or None where our preprocessing has not stored any."""
@@ -52,12 +52,17 @@ class CaseImage:
         if stored is None:
             return None
         locations = self._told(lambda: np.frombuffer(stored, np.uint16).reshape(-1, len(self.volume)), "its notes")
-        return tuple(locations[int(rng.integers(len(locations)))].tolist()) if len(locations) else None
+        if not len(locations):
+            return None
+        voxel = tuple(locations[int(rng.integers(len(locations)))].tolist())
+        if any(at >= side for at, side in zip(voxel, self.volume, strict=True)):
+            raise DamagedCase(self.identifier, self.path, f"notes tissue at {voxel}, outside its {self.volume} voxels.")
+        return voxel
 
     def _noted(self, key: str) -> Any:
         """Return what our preprocessing has noted, or None for a numpy array, or a file of nnU-Net's."""
         schunk = getattr(self.array, "schunk", None)
-        return None if schunk is None else self._told(lambda: _noted_in(schunk, key), "its notes")
+        return None if schunk is None else self._told(lambda: noted(schunk, key), "its notes")
 
     def _told(self, read: Callable[[], Read], what: str) -> Read:
         return told_of_case(read, self.identifier, self.path, f"cannot be read at {what}")
@@ -86,6 +91,7 @@ class CaseImage:
 
     def require_sound(self) -> None:
         """Read everything; raise `DamagedCase` where that fails."""
+        self._noted(CASE_KEY)
         self.draw_tissue(np.random.default_rng(0))
         first, *others = self.volume
         step = max(1, _SLAB_VOXELS // max(1, math.prod(others)))
@@ -153,13 +159,6 @@ def is_sound(folder: Path, identifier: str) -> bool:
     except DamagedCase:
         return False
     return True
-
-
-def _noted_in(schunk: Any, key: str) -> Any:
-    try:
-        return schunk.vlmeta[key]
-    except KeyError:
-        return None
 
 
 def told_of_case(read: Callable[[], Read], identifier: str, path: Path, failed: str) -> Read:

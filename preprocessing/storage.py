@@ -14,7 +14,7 @@ import blosc2
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY
+from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY, as_metadata, noted
 from nnunet_volf.errors import DataError
 from nnunet_volf.files import flush
 from nnunet_volf.storage_errors import told_plainly
@@ -70,7 +70,7 @@ def stored_signature(folder: Path, name: str) -> dict[str, Any] | None:
     try:
         # Kept in a variable, as its metadata end with it. Without threads of its own it opens four times as fast.
         case = blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1})
-        signature = case.schunk.vlmeta[CASE_KEY]
+        signature = noted(case.schunk, CASE_KEY)
     except Exception:  # blosc2 raises RuntimeError, KeyError, ValueError and others on what it cannot read
         return None
     return signature if isinstance(signature, dict) else None
@@ -145,16 +145,15 @@ def _compress(path: Path, array: NDArray[Any], patch_size: Sequence[int], notes:
     from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params
 
     blocks, chunks = comp_blosc2_params(array.shape, tuple(patch_size), array.itemsize)
-    stored = blosc2.asarray(
+    blosc2.asarray(
         array,
         urlpath=str(path),
         chunks=chunks,
         blocks=blocks,
         cparams=_compression(array, blocks),
         dparams={"nthreads": 1},  # goes into the file, which is to be the same whoever writes it
+        **as_metadata(notes),
     )
-    for key, value in notes.items():
-        stored.schunk.vlmeta[key] = value
 
 
 def _compression(array: NDArray[Any], blocks: Sequence[int]) -> dict[str, Any]:
@@ -183,7 +182,7 @@ def _require_equal(path: Path, array: NDArray[Any], notes: Mapping[str, Any]) ->
         starts = range(0, array.shape[1], step)
         same = stored.shape == array.shape and stored.dtype == array.dtype
         same = same and all(np.array_equal(stored[:, n : n + step], array[:, n : n + step]) for n in starts)
-        same = same and all(stored.schunk.vlmeta[key] == value for key, value in notes.items())
+        same = same and all(noted(stored.schunk, key) == value for key, value in notes.items())
     except Exception as error:
         same, problem = False, f" ({type(error).__name__})"
     if not same:

@@ -63,7 +63,8 @@ NOTICED: dict[str, Callable[[bytes], bytes]] = {
     "size in the header flipped": flipped(16, 4),
     "header flipped": flipped(100, 4),
     "a side in the header a hundred times as long": lambda content: content.replace(_side(26), _side(2600), 1),
-    "notes flipped": flipped(-60, 4),
+    "notes flipped": lambda content: content.replace(b"content", bytes(byte ^ 0xFF for byte in b"content"), 1),
+    "trailer flipped": flipped(-30, 4),
 }
 
 

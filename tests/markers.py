@@ -68,7 +68,7 @@ def _contents(path: Path) -> Iterator[bytes]:
         yield zlib.decompressobj(wbits=31).decompress(content)  # also of a file that was cut off
     elif path.suffix == ".b2nd":
         case = blosc2.open(urlpath=str(path), mode="r")
-        yield repr(case.schunk.vlmeta[:]).encode()
+        yield repr((case.schunk.meta[:], case.schunk.vlmeta[:])).encode()
     elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for member in archive.namelist():

@@ -19,6 +19,10 @@ def square(number: int) -> int:
     return number * number
 
 
+def tell_process(_number: int) -> int:
+    return os.getpid()
+
+
 def misbehave(task: str) -> str:
     if task == "refuse":
         raise Refused("constant", "All voxels are 3.", "Leave it out.")

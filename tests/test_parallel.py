@@ -22,10 +22,12 @@ from parallel_tasks import (
     note_and_sleep,
     return_unpicklable,
     square,
+    tell_process,
 )
 from processes import alive, wait_until
 
 from nnunet_volf.errors import DataError
+from nnunet_volf.preprocessing import pools
 from nnunet_volf.preprocessing.failures import describe_error
 from nnunet_volf.preprocessing.parallel import Done, run_parallel
 from nnunet_volf.preprocessing.refusals import Refused
@@ -249,6 +251,15 @@ def test_no_worker_outlives_its_parent(number: signal.Signals, tmp_path: Path) -
     assert wait_until(lambda: not any(alive(pid) for pid in pids), 5)
     if number == signal.SIGINT:
         assert errors.count("KeyboardInterrupt") == 1
+
+
+def test_workers_are_replaced_after_so_many_items_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "_MOST_ITEMS", 3)
+    done = by_task(run_parallel(tell_process, range(20), workers=2))
+    assert sorted(done) == list(range(20))
+    assert not [d.failure for d in done.values() if d.failure]
+    processes = [d.result for d in done.values()]
+    assert max(map(processes.count, processes)) <= 3
 
 
 def test_a_refusal_is_no_result() -> None:

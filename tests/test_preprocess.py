@@ -24,6 +24,7 @@ from deadly_cases import mark_deadly, preprocess_or_die
 from test_preprocess_case import SPACING, assert_same_voxels, make_plans, make_volume, nnunets, write_image
 
 from nnunet_volf.augment import Window
+from nnunet_volf.case_notes import LOCATIONS_KEY, noted
 from nnunet_volf.cases import UnlabeledCases
 from nnunet_volf.commands import preprocess as command
 from nnunet_volf.errors import DataError, VolFError
@@ -107,7 +108,7 @@ def test_every_case_becomes_one_file_with_nnunets_voxels(workers: int, nnunet_fo
         expected, _ = nnunets(case.images, planned.plans)
         assert_same_voxels(image.array[:], expected)
         assert image.read(Window((0, 0, 0), (8, 12, 12))).shape == (1, 8, 12, 12)
-        locations = np.frombuffer(image.array.schunk.vlmeta["volf_locations"], np.uint16).reshape(-1, 3)
+        locations = np.frombuffer(noted(image.array.schunk, LOCATIONS_KEY), np.uint16).reshape(-1, 3)
         assert len(locations) > 100
         assert (locations < expected.shape[1:]).all()
 

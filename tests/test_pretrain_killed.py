@@ -22,7 +22,7 @@ from dicoms import phantom, write_series
 from training import TRAINER
 from unlabeled import NAME, write_scans
 
-from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY
+from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY, noted
 from nnunet_volf.phantoms import make_phantom
 
 _COMMAND = "import sys; from nnunet_volf.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -82,8 +82,8 @@ def contents(folders: NnUNetFolders) -> dict[str, Any]:
     for path in (preprocessed / "VolFPlans_3d_fullres").iterdir():
         if path.is_file():
             case = blosc2.open(urlpath=str(path), mode="r")
-            notes = case.schunk.vlmeta
-            found[path.name] = (case[:].tobytes(), notes[CASE_KEY], notes[LOCATIONS_KEY])
+            notes = (noted(case.schunk, CASE_KEY), noted(case.schunk, LOCATIONS_KEY))
+            found[path.name] = (case[:].tobytes(), *notes)
     converted = {path.name: path.read_bytes() for path in raw.rglob("*.nii*")}
     return {**found, "converted": converted}
 

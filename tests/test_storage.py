@@ -19,7 +19,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import (
 )
 
 from nnunet_volf.augment import Window
-from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY
+from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY, as_metadata, noted
 from nnunet_volf.cases import UnlabeledCases
 from nnunet_volf.errors import DataError, StorageError
 from nnunet_volf.preprocessing import storage
@@ -55,7 +55,7 @@ def test_a_case_is_one_file_with_voxels_signature_and_locations(tmp_path: Path) 
     assert stored.dtype == np.float32
     np.testing.assert_array_equal(stored[:], data)
     assert stored_signature(tmp_path, "case_a") == SIGNATURE
-    locations = np.frombuffer(stored.schunk.vlmeta[LOCATIONS_KEY], np.uint16).reshape(-1, 3)
+    locations = np.frombuffer(noted(stored.schunk, LOCATIONS_KEY), np.uint16).reshape(-1, 3)
     np.testing.assert_array_equal(locations, LOCATIONS)
 
 
@@ -207,9 +207,31 @@ def test_another_file_of_that_name_has_no_signature(tmp_path: Path, content: byt
 
 
 def test_a_key_of_ours_that_is_no_mapping_is_not_ours(tmp_path: Path) -> None:
-    stored = blosc2.asarray(volume(1, 8, 8, 8), urlpath=str(tmp_path / "case_a.b2nd"))
-    stored.schunk.vlmeta[CASE_KEY] = "something"
+    notes = as_metadata({CASE_KEY: "something"})
+    blosc2.asarray(volume(1, 8, 8, 8), urlpath=str(tmp_path / "case_a.b2nd"), **notes)
     assert stored_signature(tmp_path, "case_a") is None
+
+
+def test_notes_of_files_that_were_written_before_are_read_where_those_have_them(tmp_path: Path) -> None:
+    stored = blosc2.asarray(volume(1, 8, 8, 8), urlpath=str(tmp_path / "case_a.b2nd"))
+    assert noted(stored.schunk, CASE_KEY) is None
+    stored.schunk.vlmeta[CASE_KEY] = {"content": "0123"}
+    assert stored_signature(tmp_path, "case_a") == {"content": "0123"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="tells the memory of a process")
+def test_reading_notes_over_and_over_takes_no_more_memory(tmp_path: Path) -> None:
+    write_case(tmp_path, "case_a", volume(1, 8, 8, 8), (8, 8, 8), SIGNATURE, np.zeros((10_000, 3), np.uint16))
+    cases = UnlabeledCases(tmp_path, ["case_a"])
+
+    def resident_after(times: int) -> int:
+        for _ in range(times):
+            stored_signature(tmp_path, "case_a")
+            cases.open("case_a").draw_tissue(np.random.default_rng(0))
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before = resident_after(50)
+    assert resident_after(500) - before < 500 * 10_000  # the notes of a case are 60 kB
 
 
 @pytest.mark.parametrize("age", [-366 * 86400, 0, 366 * 86400])

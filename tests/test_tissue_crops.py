@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import blosc2
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from pretexts import given_for
 
 from nnunet_volf.augment import draw_start, draw_window
-from nnunet_volf.case_notes import LOCATIONS_KEY
+from nnunet_volf.case_notes import LOCATIONS_KEY, as_metadata
 from nnunet_volf.cases import UnlabeledCases
+from nnunet_volf.damaged_cases import DamagedCase
 from nnunet_volf.pretext.volf.pretext import VolumeFusion
 from nnunet_volf.pretext.volf.settings import VolFSettings
 
@@ -26,8 +28,8 @@ def mostly_air(tmp_path: Path) -> UnlabeledCases:
     data = np.full((1, *VOLUME), -1.0, dtype=np.float32)
     data[(0, *CORNER)] = np.random.default_rng(0).normal(size=(6, 10, 10))
     locations = np.argwhere(data[0] != -1).astype(np.uint16)
-    array = blosc2.asarray(data, urlpath=str(tmp_path / "case.b2nd"), mode="w")
-    array.schunk.vlmeta[LOCATIONS_KEY] = locations.tobytes()
+    notes = as_metadata({LOCATIONS_KEY: locations.tobytes()})
+    blosc2.asarray(data, urlpath=str(tmp_path / "case.b2nd"), mode="w", **notes)
     return UnlabeledCases(tmp_path, ["case"])
 
 
@@ -78,3 +80,10 @@ def test_crops_lie_evenly_around_a_voxel() -> None:
     counts = np.bincount(starts, minlength=91)
     assert counts[41:51].min() > 130  # 200 expected of each of the ten
     assert counts[41:51].sum() == 2000
+
+
+def test_tissue_outside_the_volume_is_damage(tmp_path: Path) -> None:
+    notes = as_metadata({LOCATIONS_KEY: np.array([[3, 8, 2]], np.uint16).tobytes()})
+    blosc2.asarray(np.ones((1, 8, 8, 8), np.float32), urlpath=str(tmp_path / "case.b2nd"), **notes)
+    with pytest.raises(DamagedCase, match=re.escape("notes tissue at (3, 8, 2), outside its (8, 8, 8) voxels.")):
+        UnlabeledCases(tmp_path, ["case"]).open("case").draw_tissue(np.random.default_rng(0))
