@@ -1,8 +1,8 @@
 """How each stage scales with the number of scans: scans a second, and the memory of the largest process.
 
-Makes that many small NIfTI files, imports, plans and preprocesses them, imports and preprocesses again, when there is
-nothing to do, and trains for two steps: each as a process of its own. Small files show what each scan costs beside its
-voxels; `--side 256` shows what voxels cost.
+Makes that many small NIfTI files, imports, plans and preprocesses them, and does that again when there is nothing to
+do: each as a process of its own. Small files show what each scan costs beside its voxels; `--side 256`
+shows what voxels cost.
 
     python benchmarks/archive.py [--scans 1000 10000] [--side 24] [--workers 2]
 """
@@ -21,25 +21,12 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK
 
-TWO_STEPS = ("epochs=1", "iterations=2", "validation_samples=2", "panel_every=0")
 STAGES = {
     "import": ["import", "{archive}", "-d", "501", "-n", "Archive", "-np", "{workers}"],
     "import again": ["import", "{archive}", "-d", "501", "-n", "Archive", "-np", "{workers}"],
-    "plan": ["plan", "-d", "501", "-np", "{workers}", "--set", *TWO_STEPS],
+    "plan": ["plan", "-d", "501", "-np", "{workers}"],
     "preprocess": ["preprocess", "-d", "501", "-np", "{workers}"],
     "preprocess again": ["preprocess", "-d", "501", "-np", "{workers}"],
-    "train two steps": [
-        "train",
-        "501",
-        "3d_fullres",
-        "all",
-        "-p",
-        "VolFPlans",
-        "-tr",
-        "nnUNetTrainerVolF",
-        "-device",
-        "cpu",
-    ],
 }
 
 
