@@ -197,13 +197,12 @@ class PretextTraining(DurableTraining, Trainer):
         if not training:  # failed before there was anything to read
             return
         cases = UnlabeledCases(self.preprocessed_dataset_folder, [*training, *held_out])
-        known = self.damage.known().found
-        cut = [case for case in cases.identifiers if case not in known and not cases.can_open(case)]
+        cut = [case for case in cases.identifiers if not cases.can_open(case)]  # another process may have noted some
         if cut:
             message = (
-                f"A loader process has ended, and these cases cannot be opened any more: {', '.join(cut)}. Their files "
-                f"in {cases.folder} were cut while they were read. Continue with --c, which leaves them out; "
-                f"{self.damage.repair} does them again."
+                f"A loader process has ended, and these cases cannot be opened any more: {', '.join(cut)}. A file in "
+                f"{cases.folder} that is cut while it is read ends the process that reads it. Continue with --c, which "
+                f"leaves them out; {self.damage.repair} does them again."
             )
             self.print_to_log_file(f"Stopped: {message}")
             raise DataError(message) from failure

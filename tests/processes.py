@@ -26,7 +26,9 @@ def wait_until(condition: object, seconds: float = 15.0) -> bool:
     return False
 
 
-def children_of(parent: int) -> list[int]:
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split() for line in listed.splitlines()]
-    return [int(pid) for pid, its_parent in rows if int(its_parent) == parent]
+def forked_by(parent: int) -> list[int]:
+    """Children that run what their parent runs, as loader workers do, and not a tracker of resources."""
+    listed = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
+    (program,) = (args for pid, _, args in rows if int(pid) == parent)
+    return [int(pid) for pid, its_parent, args in rows if int(its_parent) == parent and args == program]

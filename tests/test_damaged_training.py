@@ -18,7 +18,7 @@ import pytest
 import torch
 from conftest import NnUNetFolders
 from damage import damage
-from processes import children_of, wait_until
+from processes import forked_by, wait_until
 from training import (
     DATASET,
     FEW_STEPS,
@@ -165,11 +165,15 @@ def test_a_file_that_is_cut_while_it_is_read_is_named_and_c_goes_on(phantoms: Nn
             stdout=file,
             stderr=subprocess.STDOUT,
         )
-        assert wait_until(lambda: "Epoch 0" in log.read_text(), 120)
-        worker, *_ = children_of(running.pid)
-        damage(sorted(archive.glob("*.b2nd"))[0], "cut to a tenth")
-        os.kill(worker, signal.SIGBUS)
-        assert running.wait(120) != 0
+        try:
+            assert wait_until(lambda: "Epoch 0" in log.read_text(), 120)
+            worker, *_ = forked_by(running.pid)
+            damage(sorted(archive.glob("*.b2nd"))[0], "cut to a tenth")
+            os.kill(worker, signal.SIGBUS)
+            assert running.wait(120) != 0
+        finally:
+            running.kill()
+            running.wait()
     assert "these cases cannot be opened any more" in log.read_text()
 
 
