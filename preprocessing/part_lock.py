@@ -8,6 +8,9 @@ from pathlib import Path
 
 from nnunet_volf.locks import only_one
 
+# Parts that start at the same moment look at each other's old locks, each for an instant.
+_PATIENCE = 2.0
+
 
 @contextmanager
 def only_part(folder: Path, part: tuple[int, int]) -> Iterator[None]:
@@ -25,7 +28,7 @@ def only_part(folder: Path, part: tuple[int, int]) -> Iterator[None]:
         for lock in locks.glob(f"{folder.name}.*of*"):
             there = lock.name.removeprefix(f"{folder.name}.").replace("of", "/")
             if not there.endswith(f"/{parts}"):
-                with only_one(lock, _work(folder, there)):
+                with only_one(lock, _work(folder, there), _PATIENCE):
                     pass
         yield
 

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from nnunet_volf import machine
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -27,6 +30,11 @@ for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
 # nnUNetv2_train on a CPU takes as many threads as there are cores, whatever is asked for. Let them sleep while they
 # wait: spinning beside other tests made a step of a small network ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+# How long an example takes says something of the machine, and nothing of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_report_header() -> str:
@@ -114,6 +122,13 @@ def copied(made: NnUNetFolders, folders: NnUNetFolders, monkeypatch: pytest.Monk
     shutil.copytree(made.preprocessed, folders.preprocessed, dirs_exist_ok=True)
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     return folders
+
+
+@pytest.fixture(autouse=True)
+def same_precision_on_every_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests compare networks to the rounding of float32, also where the CPU has instructions for bfloat16."""
+    told = machine.computes_bfloat16
+    monkeypatch.setattr(machine, "computes_bfloat16", lambda root=None: root is not None and told(root))
 
 
 @pytest.fixture

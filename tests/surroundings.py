@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import tempfile
@@ -20,6 +21,7 @@ _CHANGES = (
     "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown",
     "os.utime", "shutil.rmtree", "shutil.move", "shutil.copyfile", "os.setxattr",
 )  # fmt: skip
+_INSTALLED = (sys.prefix, sys.base_prefix, str(Path(__file__).parent.parent), *filter(None, sys.path))
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -27,6 +29,7 @@ class Surroundings:
     """Notes what is done beyond reading and computing; there is one for a process, as a hook can not be taken out."""
 
     def __init__(self) -> None:
+        importlib.import_module("matplotlib.font_manager")  # which asks another program for its fonts, once
         self.noted: list[str] = []
         self._allowed: tuple[str, ...] | None = None
         sys.addaudithook(self._hear)
@@ -82,8 +85,7 @@ def _asks_for_a_name(event: str, arguments: tuple[Any, ...]) -> bool:
 def _is_ours(name: str) -> bool:
     """Say whether a module is one that is installed; a file could only have others imported."""
     file = getattr(sys.modules.get(name), "__file__", None)
-    places = (sys.prefix, sys.base_prefix, str(Path(__file__).parent.parent))
-    return file is None or str(file).startswith(places)
+    return file is None or str(file).startswith(_INSTALLED)
 
 
 def stamps(folder: Path) -> dict[str, tuple[int, int]]:

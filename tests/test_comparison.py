@@ -182,8 +182,14 @@ def test_the_table_says_what_the_plan_means(pretext: str, crops: int) -> None:
 
 
 def test_the_numbers_come_from_the_manifest(tmp_path: Path) -> None:
-    channels = [{"percentile_00_5": 1.0, "median": 2.0, "percentile_99_5": 3.0, "mean": 9.0} for _ in range(2)]
-    lines = [{"case": f"case_{n}", "shape": [n, 2, 3], "spacing": [1.5, 1, 1], "channels": channels} for n in (4, 5)]
+    facts = {"shape": [1, 2, 3], "spacing": [1.5, 1, 1], "orientation": "LPS", "dtype": "int16", "content": "0"}
+    measured = {"minimum": 0, "maximum": 9, "mean": 9.0, "std": 1, "tissue": 0.5}
+    percentiles = {"percentile_00_5": 1.0, "median": 2.0, "percentile_99_5": 3.0}
+    channels = [{**facts, **measured, **percentiles} for _ in range(2)]
+    lines = [
+        {"case": f"case_{n}", "content": f"{n:032x}", "shape": [n, 2, 3], "spacing": [1.5, 1, 1], "channels": channels}
+        for n in (4, 5)
+    ]
     (tmp_path / "import").mkdir()
     (tmp_path / "import" / "manifest.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     read = Archive.read(tmp_path)
