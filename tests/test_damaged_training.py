@@ -151,6 +151,7 @@ def test_two_processes_share_what_they_find(phantoms: NnUNetFolders) -> None:
     assert [damaged.case for damaged in read_table(table)] == ["case_001"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="SIGBUS where a mapped file ends early")
 def test_a_file_that_is_cut_while_it_is_read_is_named_and_c_goes_on(phantoms: NnUNetFolders, archive: Path) -> None:
     """Such a read ends the process, so the training stops; the file cannot be opened when it is started again."""

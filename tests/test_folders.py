@@ -157,6 +157,7 @@ def test_a_trainer_says_that_results_are_not_set_or_cannot_be_made(
         make_trainer(plans)
 
 
+@pytest.mark.slow
 def test_the_last_line_of_nnunets_own_command_names_results_that_can_only_be_read(
     phantoms: NnUNetFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

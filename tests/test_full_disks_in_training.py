@@ -173,6 +173,7 @@ def train(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_last_line_of_nnunets_own_command_is_the_message(disk: SmallDisk) -> None:
     plans = with_settings(epochs=1)
     disk.fill(leaving=200_000)  # enough for all but a checkpoint, and for the probe not

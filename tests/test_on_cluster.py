@@ -193,6 +193,7 @@ def test_a_worker_that_comes_later_and_does_not_see_the_folder_is_not_used(
     assert f": does not see {tmp_path} as this command does" in said
 
 
+@pytest.mark.slow
 def test_a_worker_that_only_fails_does_not_go_through_all_there_is(
     dask: DaskCluster, cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
