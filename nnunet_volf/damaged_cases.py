@@ -103,13 +103,16 @@ class DamagedCases:
 
     def require_enough(self, cases: Sequence[str]) -> None:
         """Stop when more of these cases are damaged than may be left out."""
-        damaged = [case for case in cases if case in self.found] if self.found else []
-        if len(damaged) <= allowed(len(cases), self.limit):
+        most = allowed(len(cases), self.limit)
+        if len(self.found) <= most:  # asked before each batch, of perhaps 100,000 cases
+            return
+        damaged = [case for case in cases if case in self.found]
+        if len(damaged) <= most:
             return
         named = ", ".join(damaged[:_NAMED]) + (f" and {len(damaged) - _NAMED} more" if len(damaged) > _NAMED else "")
         raise TooManyDamagedError(
             f"{len(damaged)} of {len(cases)} cases are damaged: {named}. With damaged_limit={self.limit:g} a training "
-            f"goes on without {allowed(len(cases), self.limit)} of them. {self.table} says what is wrong with each. "
+            f"goes on without {most} of them. {self.table} says what is wrong with each. "
             f"{self.repair} does them again; then continue with --c."
         )
 

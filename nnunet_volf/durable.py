@@ -8,7 +8,6 @@ and resumed ends in the same weights, bit for bit, as one that was not.
 
 from __future__ import annotations
 
-import gc
 import io
 import os
 import signal
@@ -196,7 +195,6 @@ class DurableTraining(OutputFolder, Trainer):
         # nnU-Net takes the length of an epoch from a clock that may be set while it lasts, and keeps it.
         self.logger.get_value("epoch_start_timestamps", step=None)[-1] = time() - (monotonic() - self.epoch_started)
         super().on_epoch_end()
-        gc.collect()  # nnU-Net's picture of the curves is 65 MB in reference cycles, which Python leaves lying for long
         ends, starts = (self.logger.get_value(f"epoch_{when}_timestamps", step=None) for when in ("end", "start"))
         durations = [end - start for end, start in zip(ends, starts, strict=True)]
         epochs_left = self.num_epochs - self.current_epoch

@@ -17,12 +17,13 @@ _UNFINISHED = ".tmp"
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, aside: Path | None = None) -> Iterator[Path]:
     """Give a place beside a file to write to, and move what is there into the file's place when it is whole.
 
-    What cannot be written is removed, and the file that was there before stays. Two writers do not meet.
+    What cannot be written is removed, and the file that was there before stays. Two writers do not meet, unless the
+    place is given, for a writer that goes by a file's ending.
     """
-    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    aside = aside or path.with_name(f"{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
         with told_plainly(path, aside):
             yield aside

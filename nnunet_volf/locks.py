@@ -28,7 +28,6 @@ _NO_LOCKS = tuple(
     getattr(errno, name) for name in ("ENOSYS", "ENOLCK", "EOPNOTSUPP", "ENOTSUP") if hasattr(errno, name)
 )
 
-
 # A server of files lets go of what a machine held that is gone only when it has not heard of it for so long: NFS 90 s.
 _LEASE_SECONDS = 120.0
 

@@ -6,6 +6,7 @@ A picture or a line of the log that cannot be written ends no training, nor does
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -61,6 +62,7 @@ class OutputFolder(DistributedTraining, Trainer):
                 draw(aside)
                 for picture in Path(aside).iterdir():
                     picture.replace(Path(folder) / picture.name)
+            gc.collect()  # each picture is 65 MB in reference cycles, which Python leaves lying for long
 
         logger: Any = self.logger
         logger.plot_progress_png = draw_aside

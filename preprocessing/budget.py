@@ -48,6 +48,11 @@ def disk_needed(target: Sequence[int], channels: int, dtype: str, masked: bool) 
     return math.prod(target) * (channels * np.dtype(dtype).itemsize + (1 if masked else 0))
 
 
+def gigabytes(size: float) -> str:
+    """Return a number of bytes as it is told."""
+    return f"{size / 1e9:.1f} GB"
+
+
 def memory_to_use() -> int | None:
     """Return the bytes that workers may use together, or None where the system does not tell."""
     free = available_memory()

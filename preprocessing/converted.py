@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import os
 from collections.abc import Iterable
@@ -11,8 +10,7 @@ from pathlib import Path
 
 import SimpleITK
 
-from nnunet_volf.files import flush
-from nnunet_volf.storage_errors import told_plainly
+from nnunet_volf.files import replacing
 
 from .volumes import Volume
 
@@ -26,16 +24,10 @@ def write_converted(folder: Path, volume: Volume, content: str) -> Path:
     grid = repr((content, volume.spacing, volume.origin, volume.direction))
     path = folder / f"{blake2b(grid.encode(), digest_size=8).hexdigest()}.nii.gz"
     unfinished = folder / f".{path.stem}.{os.getpid()}.nii.gz"
-    try:
-        with told_plainly(path, unfinished):
-            folder.mkdir(exist_ok=True)  # the dataset's own is there, or its disk is gone
-            SimpleITK.WriteImage(to_image(volume), str(unfinished), useCompression=True, compressionLevel=_LEVEL)
-            _require_whole(unfinished, volume.voxels.nbytes)
-            flush(unfinished)
-            unfinished.replace(path)
-    finally:
-        with contextlib.suppress(OSError):  # of the disk that has just failed
-            unfinished.unlink(missing_ok=True)
+    with replacing(path, unfinished):
+        folder.mkdir(exist_ok=True)  # the dataset's own is there, or its disk is gone
+        SimpleITK.WriteImage(to_image(volume), str(unfinished), useCompression=True, compressionLevel=_LEVEL)
+        _require_whole(unfinished, volume.voxels.nbytes)
     return path
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nnunet_volf.errors import DataError
 
+from .budget import gigabytes
 from .refusals import Refused
 
 _PATH = re.compile(r"""'[^']*[/\\][^']*'|"[^"]*[/\\][^"]*"|\S*[/\\]\S*""")
@@ -38,8 +39,8 @@ class Room:
         """Say both, or nothing."""
         if not self.needed:
             return ""
-        text = f" It was estimated to need {_gigabytes(self.needed)}"
-        return f"{text}, of {_gigabytes(self.shared)} for all workers together." if self.shared else f"{text}."
+        text = f" It was estimated to need {gigabytes(self.needed)}"
+        return f"{text}, of {gigabytes(self.shared)} for all workers together." if self.shared else f"{text}."
 
 
 class CannotWork(DataError):  # noqa: N818 - what workers are, not a fault of the program
@@ -120,7 +121,3 @@ def _advice(death: Death, room: Room) -> str:
         f"{often}Close other programs, raise the limit of the job or container, or use a machine with more memory. "
         "Where it happens to many, let fewer run at once: -np, or --memory when preprocessing."
     )
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunet_volf.datasets import MANIFEST, RAW, dataset_number, find_dataset
-from nnunet_volf.described import FileName, Number, Text, channel_names, read_dataset_json
+from nnunet_volf.described import FileName, channel_names, read_dataset_json
 from nnunet_volf.documents import Each, Entries
 from nnunet_volf.errors import DataError
 
 from .journal_rules import FACTS
 
-_SIDES = (3,)
 _ENTRY = Entries(
     {
         "case": FileName(),
-        "content": Text(),
-        "shape": Each(Number(1, whole=True), _SIDES),
-        "spacing": Each(Number(1e-9), _SIDES),
-        "notes": Each(Text()),
+        **{name: FACTS[name] for name in ("content", "shape", "spacing", "notes")},
         "channels": Each(Entries(FACTS, needed=tuple(name for name in FACTS if name != "notes"))),
     },
     needed=("case", "content", "shape", "spacing"),
@@ -66,7 +62,11 @@ def described(folder: Path) -> dict[str, Any]:
 
 def channels_of(folder: Path) -> tuple[str, ...]:
     """Return the names of a dataset's channels, in order."""
-    return tuple(channel_names(folder / "dataset.json", described(folder)).values())
+    return _channels(folder, described(folder))
+
+
+def _channels(folder: Path, description: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(channel_names(folder / "dataset.json", description).values())
 
 
 def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
@@ -106,4 +106,5 @@ def imported_dataset(dataset: str) -> ImportedDataset:
             cases.append(
                 ImportedCase(entry["case"], paths, entry["content"], tuple(entry["shape"]), tuple(entry["spacing"]))
             )
-    return ImportedDataset(folder.name, folder, channels_of(folder), tuple(cases))
+    channels = _channels(folder, description)
+    return ImportedDataset(folder.name, folder, channels, tuple(cases))

@@ -21,7 +21,7 @@ from nnunet_volf.cluster.connecting import Cluster
 from nnunet_volf.errors import DataError, StorageError
 from nnunet_volf.plans import PlannedDataset
 
-from .budget import memory_to_use
+from .budget import gigabytes, memory_to_use
 from .imported import ImportedDataset
 from .on_cluster import run_on_cluster
 from .outputs import write_quarantine
@@ -168,8 +168,8 @@ def require_disk(found: Survey) -> None:
     if found.disk > free:
         half = "" if found.dtype == "float16" else "store float16 (--dtype float16, half of it), "
         raise DataError(
-            f"{len(found.todo)} cases need up to {_gigabytes(found.disk)} in {found.folder}, where "
-            f"{_gigabytes(free)} are free. Free some space, {half}or, as compression mostly leaves a third to a half, "
+            f"{len(found.todo)} cases need up to {gigabytes(found.disk)} in {found.folder}, where "
+            f"{gigabytes(free)} are free. Free some space, {half}or, as compression mostly leaves a third to a half, "
             "go on all the same with --ignore-disk; the run can be continued at any time."
         )
 
@@ -258,7 +258,3 @@ def _write_or_remove(table: Path, refused: list[Quarantined]) -> None:
         write_quarantine(table, refused)
     else:
         table.unlink(missing_ok=True)
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"

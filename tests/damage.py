@@ -36,6 +36,16 @@ def zeroed(start: float, length: int = 4096) -> Callable[[bytes], bytes]:
     return damage
 
 
+def hole(start: float, end: float) -> Callable[[bytes], bytes]:
+    """What a download leaves that was put together of parts: all crops of the case meet it."""
+
+    def damage(content: bytes) -> bytes:
+        first, last = int(len(content) * start), int(len(content) * end)
+        return content[:first] + bytes(last - first) + content[last:]
+
+    return damage
+
+
 def flipped(at: int, length: int) -> Callable[[bytes], bytes]:
     def damage(content: bytes) -> bytes:
         at_start = at % len(content)
@@ -59,6 +69,7 @@ NOTICED: dict[str, Callable[[bytes], bytes]] = {
     "all zeros": lambda content: bytes(len(content)),
     "first page zeroed": zeroed(0),
     "a page in the middle zeroed": zeroed(0.5),
+    "most of it zeroed": hole(0.1, 0.9),
     "last page zeroed": lambda content: content[:-4096] + bytes(4096),
     "size in the header flipped": flipped(16, 4),
     "header flipped": flipped(100, 4),

@@ -73,7 +73,7 @@ def test_a_training_goes_on_and_preprocess_does_again_what_it_has_noted(
 ) -> None:
     first, second, *others = sorted(archive.glob("*.b2nd"))
     damage(first, "empty")
-    damage(second, "a page in the middle zeroed")
+    damage(second, "most of it zeroed")
     with_steps(damaged_limit=0.3, augment_on="device", partner="other", iterations=10)
     done = train()
     assert done.returncode == 0, done.stdout + done.stderr

@@ -27,7 +27,7 @@ from parallel_tasks import (
     square_or_kill_dask_worker,
 )
 from processes import alive, wait_until
-from test_parallel import by_task, most_at_once
+from test_parallel import by_task, most_at_once, take_some_of_endless_items
 from test_preprocess import damage, files, make_dataset, run
 
 from nnunet_volf.cluster.checking import Needs
@@ -82,20 +82,7 @@ def test_results_and_failures_are_those_of_local_workers(cluster: Cluster, tmp_p
 @pytest.mark.slow
 def test_an_empty_list_is_done_and_items_are_only_taken_as_workers_get_free(cluster: Cluster, tmp_path: Path) -> None:
     assert list(on(cluster, square, [], tmp_path)) == []
-    taken = 0
-
-    def endless() -> Iterator[int]:
-        nonlocal taken
-        while True:
-            taken += 1
-            yield taken
-
-    outcomes = on(cluster, square, endless(), tmp_path)
-    for number, _ in enumerate(outcomes, start=1):
-        assert taken - number <= 4
-        if number == 25:
-            break
-    outcomes.close()
+    take_some_of_endless_items(lambda items: on(cluster, square, items, tmp_path))
 
 
 def test_an_item_that_fails_beside_others_is_tried_again_alone_on_its_machine(cluster: Cluster, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -172,7 +172,8 @@ def test_an_item_that_takes_too_long_is_stopped_and_the_others_go_on() -> None:
     assert done["fine"].result == "fine"
 
 
-def test_items_are_only_taken_as_workers_get_free() -> None:
+def take_some_of_endless_items(start: Callable[[Iterator[int]], Generator[Done, None, None]]) -> None:
+    """Two workers: no more items are taken than they will soon do."""
     taken = 0
 
     def endless() -> Iterator[int]:
@@ -181,12 +182,16 @@ def test_items_are_only_taken_as_workers_get_free() -> None:
             taken += 1
             yield taken
 
-    outcomes = run_parallel(square, endless(), workers=2)
+    outcomes = start(endless())
     for number, _ in enumerate(outcomes, start=1):
         assert taken - number <= 4
         if number == 25:
             break
     outcomes.close()
+
+
+def test_items_are_only_taken_as_workers_get_free() -> None:
+    take_some_of_endless_items(lambda items: run_parallel(square, items, workers=2))
 
 
 def spans(folder: Path) -> list[tuple[float, float, int]]:

@@ -52,9 +52,8 @@ class Workforce:
             return set()
         client = self._cluster.client
         there: dict[str, int] = client.nthreads()
-        running: dict[str, int] = client.sync(
-            client.scheduler.ncores_running
-        )  # without those that are paused or about to leave
+        # Without those that are paused or about to leave.
+        running: dict[str, int] = client.sync(client.scheduler.ncores_running)
         gone = (self._seen.keys() | self._unfit) - there.keys()
         for address in gone:
             self._seen.pop(address, None)
