@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import secrets
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import TimeoutError as TooSlow
@@ -27,7 +28,7 @@ from .pools import LOOK_AROUND_SECONDS, Pool
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_pools: dict[tuple[str, ...], Pool] = {}  # of a worker, by what they have loaded; stopped at the end of a run
+_pools: dict[str, Pool] = {}  # of a worker, by run
 _making = threading.Lock()
 
 
@@ -54,8 +55,9 @@ def run_on_cluster(
         timeout: see there.
         preload: see there.
     """
-    there = partial(_do, function, timeout, tuple(preload))
-    running = run_on_workers(cluster, there, tasks, needs=needs, stop=_stop, memory_of=memory_of, memory=memory)
+    run = secrets.token_hex(8)
+    there, stop = partial(_do, run, function, timeout, tuple(preload)), partial(_stop, run)
+    running = run_on_workers(cluster, there, tasks, needs=needs, stop=stop, memory_of=memory_of, memory=memory)
     with closing(running):
         for ended in running:
             yield Done.of(ended.task, _outcome(ended, memory_of))
@@ -70,10 +72,12 @@ def _outcome(ended: Ended[Task], memory_of: Callable[[Task], int]) -> Any:
     return pickle.loads(result)
 
 
-def _do(function: Callable[[Any], Any], timeout: float | None, preload: tuple[str, ...], task: Any) -> bytes | TryAlone:
+def _do(
+    run: str, function: Callable[[Any], Any], timeout: float | None, preload: tuple[str, ...], task: Any
+) -> bytes | TryAlone:
     """Have a process of this worker do an item, and return what it returned as bytes."""
     try:
-        pool = _pool(preload)
+        pool = _pool(run, preload)
         future = pool.start(function, task, timeout)
         while not wait([future], LOOK_AROUND_SECONDS).done:
             pool.give_up_lost_items()
@@ -88,19 +92,23 @@ def _do(function: Callable[[Any], Any], timeout: float | None, preload: tuple[st
     return TryAlone(Death.of(problem))
 
 
-def _pool(preload: tuple[str, ...]) -> Pool:
+def _pool(run: str, preload: tuple[str, ...]) -> Pool:
     from distributed import get_worker
 
     with _making:
-        if preload not in _pools:
+        if run not in _pools:
+            for pool in _pools.values():  # of runs that were killed, or have nothing to do here now
+                pool.rest()
             # Dask starts workers as daemons, which may have no children. Ours end with it by themselves.
             multiprocessing.current_process().daemon = False
             worker: Any = get_worker()
-            _pools[preload] = Pool(worker.state.nthreads, preload)
-        return _pools[preload]
+            _pools[run] = Pool(worker.state.nthreads, preload)
+        return _pools[run]
 
 
-def _stop() -> None:
+def _stop(run: str) -> None:
+    """End what a run does here; that of another, which may have begun meanwhile, is its own."""
     with _making:
-        while _pools:
-            _pools.popitem()[1].stop()
+        pool = _pools.pop(run, None)
+    if pool is not None:
+        pool.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import multiprocessing
 import os
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, forkserver
 from pathlib import Path
@@ -43,25 +44,31 @@ _STARTING = threading.Lock()
 
 
 class Pool:
-    """Worker processes, made when the first item comes and again after they broke."""
+    """Worker processes, made when the first item comes and again after they broke. Threads may share it."""
 
     def __init__(self, workers: int, preload: tuple[str, ...] = ()) -> None:
         self._workers, self._preload = workers, preload
         self._pool: ProcessPool | None = None
+        self._changing = threading.RLock()
+        self._pending: set[Future[bytes]] = set()
         self._broken = 0  # pools in a row that broke before any item was done
         self._unattended: dict[int, float] = {}  # since when
 
     def start(self, function: Callable[[Any], Any], task: Any, timeout: float | None) -> Future[bytes]:
         """Hand an item out; `outcome_of` reads its future."""
         payload = pickle.dumps((function, task))
-        for _ in range(_MOST_BROKEN_POOLS):
-            if self._pool is None:
-                self._pool = _make_pool(self._workers, self._preload)
-            try:
-                future: Future[bytes] = self._pool.schedule(_work, (payload,), timeout=timeout)
-                return future
-            except (RuntimeError, BrokenProcessPool):
-                self.stop()
+        with self._changing:
+            for _ in range(_MOST_BROKEN_POOLS):
+                if self._pool is None:
+                    self._pool = _make_pool(self._workers, self._preload)
+                try:
+                    future: Future[bytes] = self._pool.schedule(_work, (payload,), timeout=timeout)
+                except (RuntimeError, BrokenProcessPool):
+                    self.stop()
+                else:
+                    self._pending.add(future)
+                    future.add_done_callback(self._pending.discard)
+                    return future
         raise CannotWork(_MOST_BROKEN_POOLS)
 
     def outcome_of(self, future: Future[bytes]) -> Any:
@@ -71,37 +78,55 @@ class Pool:
 
     def note(self, problem: BaseException) -> None:
         """Hear what ended an item's worker: where the whole pool broke, the next item gets a new one."""
-        if not isinstance(problem, BrokenProcessPool) or self._pool is None:  # None: seen with another of its items
-            return
-        self.stop()
-        self._broken += 1
-        if self._broken >= _MOST_BROKEN_POOLS:
-            raise CannotWork(_MOST_BROKEN_POOLS)
+        with self._changing:
+            if not isinstance(problem, BrokenProcessPool) or self._pool is None:  # None: seen with another of its items
+                return
+            self.stop()
+            self._broken += 1
+            if self._broken >= _MOST_BROKEN_POOLS:
+                raise CannotWork(_MOST_BROKEN_POOLS)
 
     def give_up_lost_items(self) -> None:
         """Fail items whose worker is gone without pebble's noticing.
 
-        It overlooks a worker that leaves with exit code 0, and one that dies before its receipt for the item was
-        read. Only those that stay so for a while, as an item may be about to be settled.
+        It overlooks a worker that leaves with exit code 0, one that dies before its receipt for the item was read, and
+        items that came as the pool broke. Only those that stay so for a while, as an item may be about to be settled.
         """
-        if self._pool is None:
-            return
-        manager = self._pool._pool_manager
-        items, workers = dict(manager.task_manager.tasks), dict(manager.worker_manager.workers)
-        lost = {number for number, item in items.items() if item.worker_id and item.worker_id not in workers}
-        now = time.monotonic()
-        self._unattended = {number: self._unattended.get(number, now) for number in lost}
-        for number, since in self._unattended.items():
-            if now - since >= LOOK_AROUND_SECONDS / 2:
-                items[number].future.set_exception(ProcessExpired("lost"))
-                manager.task_manager.tasks.pop(number, None)
+        with self._changing:
+            if self._pool is None:
+                return
+            if not self._pool.active:
+                self._fail_all()
+                return
+            manager = self._pool._pool_manager
+            items, workers = dict(manager.task_manager.tasks), dict(manager.worker_manager.workers)
+            lost = {number for number, item in items.items() if item.worker_id and item.worker_id not in workers}
+            now = time.monotonic()
+            self._unattended = {number: self._unattended.get(number, now) for number in lost}
+            for number, since in self._unattended.items():
+                if now - since >= LOOK_AROUND_SECONDS / 2:
+                    items[number].future.set_exception(ProcessExpired("lost"))
+                    manager.task_manager.tasks.pop(number, None)
 
     def stop(self) -> None:
-        """Stop all workers at once, whatever they do."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.stop()
-            pool.join()
+        """Stop all workers at once, whatever they do. Who waits for an item hears of it."""
+        with self._changing:
+            pool, self._pool = self._pool, None
+            if pool is not None:
+                pool.stop()
+                pool.join()
+                self._fail_all()  # pebble forgets them
+
+    def rest(self) -> None:
+        """End the workers if they have nothing to do, until the next item comes."""
+        with self._changing:
+            if not self._pending:
+                self.stop()
+
+    def _fail_all(self) -> None:
+        for future in list(self._pending):
+            with contextlib.suppress(InvalidStateError):  # it has just ended
+                future.set_exception(BrokenProcessPool("stopped"))
 
 
 def outcome_here(function: Callable[[Any], Any], task: Any) -> Any:

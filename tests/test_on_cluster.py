@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,24 @@ def test_a_worker_that_only_fails_does_not_go_through_all_there_is(
     said = capfd.readouterr().err
     assert said.count("; what it did is done by another") == 3
     assert said.count("worker not used any more: tcp://127.0.0.1:") == 1
+
+
+@pytest.mark.slow
+def test_a_run_that_ends_takes_nothing_from_another_on_the_same_workers(
+    dask: DaskCluster, cluster: Cluster, tmp_path: Path
+) -> None:
+    folder = tmp_path / "spans"
+    folder.mkdir()
+    tasks = [(str(folder), 0, 0, 1.5), (str(folder), 1, 0, 6.0)]  # for the first worker and the second
+    with ThreadPoolExecutor() as threads:
+        longer = threads.submit(lambda: list(on(cluster, note_and_sleep, tasks, tmp_path)))
+        assert wait_until((folder / "0").exists, 60)
+        other_began = time.time()
+        with connected(str(dask.file), workers=0) as another:
+            assert [done.result for done in on(another, square, [3], tmp_path)] == [9]
+        assert not (folder / "1").exists()
+        assert [done.failure for done in longer.result(60)] == [None, None]
+    assert float((folder / "1").read_text().split()[0]) < other_began, "it was done again"
 
 
 @pytest.mark.slow

@@ -167,8 +167,12 @@ class _Run(Generic[Task]):
 
     def _finished(self) -> Iterator[Any]:
         """Wait until something is finished, or it is time to look around again."""
-        with contextlib.suppress(queue.Empty):
+        try:
             yield self.finished.get(timeout=LOOK_AROUND_SECONDS)
+        except queue.Empty:  # should Dask's thread that calls back be gone
+            yield from [flight.future for flight in self.flying.values() if flight.future.done()]
+            return
+        with contextlib.suppress(queue.Empty):
             while True:
                 yield self.finished.get_nowait()
 
