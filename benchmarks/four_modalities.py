@@ -14,12 +14,10 @@ files, and no head is in both.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from pathlib import Path
 
 import numpy as np
-import SimpleITK
+from labelled_tasks import ENDING, folders, number_of, write_description, write_split, write_volume
 from numpy.typing import NDArray
 
 from nnunet_volf.made_up_heads import CLASSES, SEQUENCES, draw_head, render_head
@@ -40,39 +38,26 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("heads"), help="where these go")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    raw, preprocessed = (Path(os.environ[name]) / arguments.dataset for name in ("nnUNet_raw", "nnUNet_preprocessed"))
-    write_labelled(raw, arguments.training + arguments.test, arguments.seed)
-    write_split(preprocessed / "splits_final.json", arguments.training, arguments.test)
+    raw, preprocessed = folders(arguments.dataset)
+    names = [case_name(number) for number in range(arguments.training + arguments.test)]
+    write_labelled(raw, len(names), arguments.seed)
+    write_split(preprocessed, names[: arguments.training], names[arguments.training :])
     write_pool(arguments.folder, arguments.pool, arguments.seed)
     print(f"{raw}: {arguments.training} training cases, {arguments.test} to test on")
     print(f"{arguments.folder}: {arguments.pool} heads without labels")
-    number = int(arguments.dataset[len("Dataset") : len("Dataset") + 3])
+    number = number_of(arguments.dataset)
     print(f"\nnext: nnUNetv2_plan_and_preprocess -d {number} -c 3d_fullres")
     channels = " ".join(f"'{name}=*_{channel:04d}.nii.gz'" for channel, name in enumerate(SEQUENCES))
     print(f"then: nnunet-volf pretrain {arguments.folder} --for {number} --channels {channels}")
 
 
-def write_labelled(folder: Path, cases: int, seed: int) -> None:
+def write_labelled(raw: Path, cases: int, seed: int) -> None:
     """Write a raw nnU-Net dataset."""
-    (folder / "labelsTr").mkdir(parents=True, exist_ok=True)
     for number in range(cases):
         images, labels = head(seed, _LABELLED, number)
-        write_images(folder / "imagesTr", case_name(number), images)
-        write(folder / "labelsTr" / f"{case_name(number)}.nii.gz", labels)
-    description = {
-        "channel_names": {str(channel): name for channel, name in enumerate(SEQUENCES)},
-        "labels": CLASSES,
-        "numTraining": cases,
-        "file_ending": ".nii.gz",
-    }
-    (folder / "dataset.json").write_text(json.dumps(description, indent=4), encoding="utf-8")
-
-
-def write_split(path: Path, training: int, test: int) -> None:
-    """Write nnU-Net's file of splits, with one fold."""
-    names = [case_name(number) for number in range(training + test)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([{"train": names[:training], "val": names[training:]}], indent=4), encoding="utf-8")
+        write_images(raw / "imagesTr", case_name(number), images)
+        write_volume(raw / "labelsTr" / f"{case_name(number)}{ENDING}", labels, SPACING)
+    write_description(raw, SEQUENCES, CLASSES, cases)
 
 
 def write_pool(folder: Path, heads: int, seed: int) -> None:
@@ -94,16 +79,8 @@ def case_name(number: int) -> str:
 
 def write_images(folder: Path, name: str, images: NDArray[np.float32]) -> None:
     """Write a file for each sequence, named as nnU-Net names channels."""
-    folder.mkdir(parents=True, exist_ok=True)
     for channel, image in enumerate(images):
-        write(folder / f"{name}_{channel:04d}.nii.gz", np.round(image).astype(np.int16))
-
-
-def write(path: Path, volume: NDArray[np.int16] | NDArray[np.uint8]) -> None:
-    """Write one volume."""
-    image = SimpleITK.GetImageFromArray(volume)
-    image.SetSpacing(SPACING[::-1])
-    SimpleITK.WriteImage(image, str(path))
+        write_volume(folder / f"{name}_{channel:04d}{ENDING}", np.round(image).astype(np.int16), SPACING)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,10 @@ docs/benchmarks.md has them.
         --set optimizer=adamw mae.masked=0.6 --labels 3 5 10 --seeds 3 -device cpu -o four_modalities
         -- --epochs 20 --iterations 10 --no-mirroring -np 2
 
-What stands behind `--` goes to the benchmark as it is.
+What stands behind `--` goes to the benchmark as it is. With --variants, a JSON file, other settings of one pretext are
+compared in the same way; each gets plans of its own:
+
+    {"large": {"pretext": "volf", "steps": 6000, "set": {"size_fraction": [0.25, 0.5]}}, "usual": {"pretext": "volf"}}
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,17 @@ from nnunet_volf.pretext.catalogue import METHODS
 
 TABLES, SUMMARY = "pretexts.md", "pretraining_summary.json"
 _FOUND = "pretrained: "  # what the command prints before the file
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A pretext with settings of its own, under the name that its arm gets."""
+
+    name: str
+    pretext: str
+    steps: int
+    plans: str
+    settings: list[str] = field(default_factory=list)
 
 
 def main() -> None:
@@ -47,6 +62,9 @@ def main() -> None:
     parser.add_argument("--as", dest="name", default="VolFPlans", metavar="PLANS", help="to write for the scans")
     parser.add_argument("-f", default="all", metavar="FOLD", help="of the pretraining [%(default)s]")
     parser.add_argument("--pretexts", nargs="+", choices=METHODS, default=["volf", "mae", "voco"])
+    parser.add_argument("--variants", type=Path, metavar="FILE", help="instead of --pretexts")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of the variants")
+    parser.add_argument("--no-benchmark", action="store_true", help="pretrain, and say how that went")
     parser.add_argument("--steps", type=int, default=3000, help="of each pretraining")
     parser.add_argument("--iterations", type=int, default=50, help="steps to an epoch of the pretraining")
     parser.add_argument(
@@ -57,13 +75,18 @@ def main() -> None:
     parser.add_argument("-device", default="cpu")
     parser.add_argument("-o", type=Path, default=Path("pretexts"), help="where the benchmark goes [%(default)s]")
     arguments = parser.parse_args(own)
-    if arguments.steps % arguments.iterations:
-        parser.error(f"--steps {arguments.steps} is not a whole number of epochs of {arguments.iterations}.")
+    variants = variants_of(arguments)
+    for variant in variants:
+        if variant.steps % arguments.iterations:
+            parser.error(f"{variant.steps} steps are not a whole number of epochs of {arguments.iterations}.")
 
-    checkpoints = {pretext: pretrained(arguments, pretext) for pretext in arguments.pretexts}
+    checkpoints = {variant.name: pretrained(arguments, variant) for variant in variants}
+    if arguments.no_benchmark:
+        print(pretraining_table(checkpoints))
+        return
     run(
         "benchmark", arguments.target, "-p", arguments.p, "-c", arguments.c, "--arms", SCRATCH,
-        *(f"{pretext}={checkpoint}" for pretext, checkpoint in checkpoints.items()),
+        *(f"{name}={checkpoint}" for name, checkpoint in checkpoints.items()),
         "--labels", *arguments.labels, "--seeds", arguments.seeds, "-device", arguments.device,
         "-o", str(arguments.o), *behind,
     )  # fmt: skip
@@ -72,15 +95,42 @@ def main() -> None:
     print(f"\n{tables}\n\n{arguments.o / TABLES}")
 
 
-def pretrained(arguments: argparse.Namespace, pretext: str) -> Path:
+def variants_of(arguments: argparse.Namespace) -> list[Variant]:
+    """Return what is to be compared."""
+    if arguments.variants is None:
+        return [
+            Variant(pretext, pretext, arguments.steps, arguments.name, settings_of(arguments.set, pretext))
+            for pretext in arguments.pretexts
+        ]
+    described: dict[str, Any] = json.loads(arguments.variants.read_text(encoding="utf-8"))
+    unknown = set(arguments.only or ()) - described.keys()
+    if unknown:
+        raise SystemExit(f"--only {' '.join(unknown)}: {arguments.variants} has {', '.join(described)}.")
+    return [
+        Variant(
+            name,
+            one["pretext"],
+            one.get("steps", arguments.steps),
+            f"{arguments.name}_{name}",
+            [
+                *settings_of(arguments.set, one["pretext"]),
+                *(f"{setting}={json.dumps(value)}" for setting, value in one.get("set", {}).items()),
+            ],
+        )
+        for name, one in described.items()
+        if not arguments.only or name in arguments.only
+    ]
+
+
+def pretrained(arguments: argparse.Namespace, variant: Variant) -> Path:
     """Pretrain, or go on, and return the checkpoint."""
-    epochs = arguments.steps // arguments.iterations
+    epochs = variant.steps // arguments.iterations
     number = ["-d", arguments.d] if arguments.d else []
     channels = ["--channels", *arguments.channels] if arguments.channels else []
     lines = run(
         "pretrain", arguments.pool, *number, *channels, "--for", arguments.target, "-p", arguments.p, "-c", arguments.c,
-        "--as", arguments.name, "--pretext", pretext, "-f", arguments.f, "-device", arguments.device,
-        "--set", f"epochs={epochs}", f"iterations={arguments.iterations}", *settings_of(arguments.set, pretext),
+        "--as", variant.plans, "--pretext", variant.pretext, "-f", arguments.f, "-device", arguments.device,
+        "--set", f"epochs={epochs}", f"iterations={arguments.iterations}", *variant.settings,
     )  # fmt: skip
     return next(Path(line.removeprefix(_FOUND).strip()) for line in reversed(lines) if line.startswith(_FOUND))
 
