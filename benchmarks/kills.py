@@ -125,8 +125,15 @@ def finish_round(record: Record, stage: Stage, environment: Environment, expecte
 
 def differences(expected: Outcome, found: Outcome) -> list[str]:
     """Return what two outcomes do not share."""
-    names = sorted(expected.keys() | found.keys())
-    return [f"{name} differs" for name in names if expected.get(name) != found.get(name)]
+    names = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
+    return [f"{name} differs{_which(expected.get(name), found.get(name))}" for name in names]
+
+
+def _which(expected: object, found: object) -> str:
+    if not isinstance(expected, list) or not isinstance(found, list):
+        return ""
+    missing, more = (sorted(map(str, set(one) - set(other))) for one, other in ((expected, found), (found, expected)))
+    return f" (missing: {', '.join(missing) or 'none'}; more: {', '.join(more) or 'none'})"
 
 
 def start(stage: Stage, environment: Environment) -> subprocess.Popen[bytes]:

@@ -27,6 +27,7 @@ from nnunet_volf.environment import variable
 from nnunet_volf.errors import StorageError, TrainingError
 from nnunet_volf.finite_loss import FiniteLoss, NonFiniteLoss
 from nnunet_volf.machine import usable_cpus
+from nnunet_volf.orphans import forked_end_with_us
 from nnunet_volf.output_folder import OutputFolder
 from nnunet_volf.progress import describe_progress
 from nnunet_volf.randomness import capture_global_state, restore_global_state
@@ -85,7 +86,7 @@ class DurableTraining(OutputFolder, Trainer):
         """Start as nnU-Net does, with no more loader processes than this training has CPUs."""
         ranks = ranks_on_this_machine()
         processes = cpu_use.loader_processes(self.device.type, ranks, get_allowed_n_proc_DA())
-        with variable("nnUNet_n_proc_DA", str(processes)):
+        with variable("nnUNet_n_proc_DA", str(processes)), forked_end_with_us():
             try:
                 super().on_train_start()
             except RuntimeError as error:  # nnU-Net takes the first batch already

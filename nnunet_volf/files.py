@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from nnunet_volf.storage_errors import told_plainly
 
-_UNFINISHED = ".tmp"
+UNFINISHED = ".tmp"
 
 
 @contextlib.contextmanager
@@ -23,7 +24,7 @@ def replacing(path: Path, aside: Path | None = None) -> Iterator[Path]:
     What cannot be written is removed, and the file that was there before stays. Two writers do not meet, unless the
     place is given, for a writer that goes by a file's ending.
     """
-    aside = aside or path.with_name(f"{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    aside = aside or path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
     try:
         with told_plainly(path, aside):
             yield aside
@@ -42,8 +43,11 @@ def flush(path: Path) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what runs that were killed have left of files like these; for whoever alone may write in the folder."""
-    for path in folder.glob(f"*{_UNFINISHED}"):
-        path.unlink(missing_ok=True)
+    for path in folder.glob(f"*{UNFINISHED}"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

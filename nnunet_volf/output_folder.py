@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nnunet_volf.distributed import DistributedTraining
 from nnunet_volf.errors import StorageError, TrainingError
-from nnunet_volf.files import remove_unfinished
+from nnunet_volf.files import UNFINISHED, remove_unfinished
 from nnunet_volf.locks import only_one
 from nnunet_volf.storage_errors import require_writable, told_of_folder
-from nnunet_volf.training_files import BEST, LATEST
+from nnunet_volf.training_files import BEST, LATEST, PANELS
 
 if TYPE_CHECKING:  # the class that the mixin stands in front of
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as Trainer
@@ -58,7 +58,7 @@ class OutputFolder(DistributedTraining, Trainer):
         draw: Callable[[str], None] = self.logger.plot_progress_png
 
         def draw_aside(folder: str) -> None:
-            with self.tolerating("progress.png"), TemporaryDirectory(prefix=".progress_", dir=folder) as aside:
+            with self.tolerating("progress.png"), TemporaryDirectory(UNFINISHED, ".progress_", folder) as aside:
                 draw(aside)
                 for picture in Path(aside).iterdir():
                     picture.replace(Path(folder) / picture.name)
@@ -75,7 +75,8 @@ class OutputFolder(DistributedTraining, Trainer):
             yield
             return
         with only_one(folder / LOCK, f"Another training into {folder}", _LEAVING_SECONDS):
-            remove_unfinished(folder)  # of trainings that were killed
+            for place in (folder, folder / PANELS):
+                remove_unfinished(place)  # of trainings that were killed
             yield
 
     @contextlib.contextmanager

@@ -47,7 +47,7 @@ from nnunet_volf.ranks import alone, of_all_ranks, wait_for_all
 from nnunet_volf.resumed import describe_changes, setting_changes
 from nnunet_volf.splits import pretraining_split
 from nnunet_volf.summary import summarize
-from nnunet_volf.training_files import FINAL
+from nnunet_volf.training_files import FINAL, PANELS
 from nnunet_volf.validation import FixedBatches, batches_of_rank
 
 if TYPE_CHECKING:  # the class that the mixin stands in front of
@@ -251,7 +251,7 @@ class PretextTraining(DurableTraining, Trainer):
         every = self.settings.panel_every
         if every and self.current_epoch % every == 0 and self.current_epoch < self.num_epochs:
             with self.tolerating("The picture of this epoch"):
-                self._draw_panel(Path(self.output_folder) / "panels" / f"epoch_{self.current_epoch:04d}.png")
+                self._draw_panel(Path(self.output_folder) / PANELS / f"epoch_{self.current_epoch:04d}.png")
 
     def ways_to_wait_less(self) -> list[str]:
         """Return what would make batches come faster and is not in use."""

@@ -1,4 +1,4 @@
-"""What a training's checkpoints are called, and how it says that it was stopped; known without loading torch."""
+"""What a training's files are called, and how it says that it was stopped; known without loading torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ LATEST = "checkpoint_latest.pth"
 PREVIOUS = "checkpoint_previous.pth"
 BEST = "checkpoint_best.pth"
 FINAL = "checkpoint_final.pth"
+
+PANELS = "panels"  # the folder of the pictures of a pretraining
 
 # sysexits.h EX_TEMPFAIL: "try again later". Schedulers can requeue on it and tell it from a crash.
 EXIT_REQUEUE = 75

@@ -120,31 +120,9 @@ def preprocess(
             announce(found)
         if check_disk:
             require_disk(found)
-        found.folder.mkdir(parents=True, exist_ok=True)
-        number, parts = part
-        elsewhere = {case.name for index, case in enumerate(found.cases) if index % parts != number}
-        remove_unfinished(found.folder, spared=elsewhere)
-        # Before the first new one: a folder in which two plans are mixed would be trained on without a word.
-        for name in (*found.outdated, *found.strays):
-            for ending in (ENDING, MASK_ENDING):
-                (found.folder / f"{name}{ending}").unlink(missing_ok=True)
-
-        refused: list[Quarantined] = []
-        written: list[_Written] = []
+        _clear(found, part)
         outcomes = _outcomes(found, configuration, workers, memory, cluster)
-        try:
-            with closing(outcomes) as running:
-                for done in show(running, len(found.todo), "preprocess") if progress else running:
-                    if done.result is not None:
-                        written.append(done.result)
-                        continue
-                    refused.append(_quarantined(done))
-                    _stop_if_most_are_refused(refused, len(written), most_refused, found.quarantine)
-        except StorageError as error:
-            there, cases = found.done + len(written), found.done + len(found.todo)
-            raise StorageError(f"{error} {there} of {cases} cases are done.") from error
-        finally:
-            _write_or_remove(found.quarantine, refused)
+        written, refused = _do_all(found, outcomes, most_refused, progress)
         return PreprocessSummary(
             found,
             len(written),
@@ -154,6 +132,42 @@ def preprocess(
             missing_parts(found),
             shares(case.seconds for case in written),
         )
+
+
+def _clear(found: Survey, part: tuple[int, int]) -> None:
+    """Make the folder, or remove what was left half-written in it and what is of other plans or cases.
+
+    That is done before the first new case: a folder in which two plans are mixed would be trained on without a word.
+    """
+    found.folder.mkdir(parents=True, exist_ok=True)
+    number, parts = part
+    elsewhere = {case.name for index, case in enumerate(found.cases) if index % parts != number}
+    remove_unfinished(found.folder, spared=elsewhere)
+    for name in (*found.outdated, *found.strays):
+        for ending in (ENDING, MASK_ENDING):
+            (found.folder / f"{name}{ending}").unlink(missing_ok=True)
+
+
+def _do_all(
+    found: Survey, outcomes: Generator[Done[_Task, _Written], None, None], most_refused: float, progress: bool
+) -> tuple[list[_Written], list[Quarantined]]:
+    """Wait for every case, and leave the quarantine whatever ends the run."""
+    refused: list[Quarantined] = []
+    written: list[_Written] = []
+    try:
+        with closing(outcomes) as running:
+            for done in show(running, len(found.todo), "preprocess") if progress else running:
+                if done.result is not None:
+                    written.append(done.result)
+                    continue
+                refused.append(_quarantined(done))
+                _stop_if_most_are_refused(refused, len(written), most_refused, found.quarantine)
+    except StorageError as error:
+        there, cases = found.done + len(written), found.done + len(found.todo)
+        raise StorageError(f"{error} {there} of {cases} cases are done.") from error
+    finally:
+        _write_or_remove(found.quarantine, refused)
+    return written, refused
 
 
 def require_disk(found: Survey) -> None:

@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 import torch
 from conftest import NnUNetFolders
-from training import DATASET, TRAINER, make_trainer, run_until, weights_of, with_settings
+from processes import alive, forked_by, wait_until
+from training import (
+    DATASET,
+    FINE_TUNER,
+    TRAINER,
+    make_trainer,
+    run_until,
+    weights_of,
+    with_fine_tuning,
+    with_settings,
+)
 
 from nnunet_volf.errors import TrainingError
 from nnunet_volf.training_files import EXIT_REQUEUE
@@ -224,6 +234,41 @@ def test_disabled_checkpointing_writes_nothing(phantoms: NnUNetFolders) -> None:
     trainer.disable_checkpointing = True
     run_until(trainer)
     assert not list(folder_of(phantoms, plans).glob("*.pth"))
+
+
+def test_what_a_killed_training_left_half_written_is_gone_when_it_goes_on(phantoms: NnUNetFolders) -> None:
+    plans = with_settings("Killed", epochs=1)
+    folder = folder_of(phantoms, plans)
+    for left in (".progress_a1b2.tmp/progress.png", "checkpoint_latest.pth.a1b2.tmp", "panels/epoch_0001.png.a1b2.tmp"):
+        (folder / left).parent.mkdir(parents=True, exist_ok=True)
+        (folder / left).write_text("half")
+    run_until(make_trainer(plans))
+    assert not [path for path in folder.rglob("*") if ".tmp" in path.name]
+    assert (folder / "progress.png").is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forked workers")
+@pytest.mark.parametrize("trainer", [TRAINER, FINE_TUNER])
+def test_loader_workers_end_with_a_training_that_is_killed(
+    phantoms: NnUNetFolders, tmp_path: Path, trainer: str
+) -> None:
+    plans = with_settings(epochs=1, iterations=100_000) if trainer == TRAINER else with_fine_tuning(iterations=100_000)
+    log = tmp_path / "said.txt"
+    program = "from nnunetv2.run.run_training import run_training_entry; run_training_entry()"
+    words = [DATASET, "3d_fullres", "0", "-p", plans, "-tr", trainer, "-device", "cpu"]
+    with log.open("wb") as file:
+        training = subprocess.Popen(
+            [sys.executable, "-c", program, *words],
+            env={**os.environ, "nnUNet_n_proc_DA": "2"}, stdout=file, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        assert wait_until(lambda: "Epoch 0" in log.read_text(), 120), log.read_text()
+        workers = forked_by(training.pid)
+        assert len(workers) >= 2
+    finally:
+        training.kill()
+        training.wait()
+    assert wait_until(lambda: not any(alive(worker) for worker in workers), 30)
 
 
 @pytest.mark.slow
