@@ -18,7 +18,7 @@ from nnunet_volf.files import read_json
 from nnunet_volf.plans import PlannedDataset
 from nnunet_volf.pretext.catalogue import DEFAULT_METHOD, METHODS, Method, load_settings
 from nnunet_volf.pretext.settings import PretrainingSettings
-from nnunet_volf.training_files import EXIT_REQUEUE, FINAL, LATEST
+from nnunet_volf.training_files import EXIT_REQUEUE, FINAL, LATEST, PICTURE
 
 PRETRAINERS = tuple(method.trainer for method in METHODS.values())
 
@@ -49,9 +49,9 @@ class Training:
 
     @property
     def finished(self) -> Path | None:
-        """The final checkpoint, if there is one."""
+        """The final checkpoint, once it is there and scored."""
         final = self.folder / FINAL
-        return final if final.is_file() else None
+        return final if final.is_file() and (self.folder / PICTURE).is_file() else None
 
     @property
     def cases(self) -> int:
@@ -66,13 +66,13 @@ class Training:
         return replace(self.dataset, plans=plans).settings_of(load_settings(self.method), self.configuration)
 
     def arguments(self) -> list[str]:
-        """Return the arguments of nnUNetv2_train; a training that was begun is continued."""
+        """Return the arguments of nnUNetv2_train; a training that was begun is continued, one that is done scored."""
         known = [str(self.dataset.number), self.configuration, self.fold, "-p", self.plans_name]
         trainer = ["-tr", self.method.trainer]
         device = [] if self.device == "cuda" else ["-device", self.device]
         gpus = [] if self.gpus == 1 else ["-num_gpus", str(self.gpus)]
-        begun = ["--c"] if (self.folder / LATEST).is_file() else []
-        return [*known, *trainer, *device, *gpus, *begun]
+        done, begun = ((self.folder / name).is_file() for name in (FINAL, LATEST))
+        return [*known, *trainer, *device, *gpus, *(["--val"] if done else ["--c"] if begun else [])]
 
     def command(self) -> str:
         """Return the command as a user would type it."""

@@ -47,7 +47,7 @@ from nnunet_volf.ranks import alone, of_all_ranks, wait_for_all
 from nnunet_volf.resumed import describe_changes, setting_changes
 from nnunet_volf.splits import pretraining_split
 from nnunet_volf.summary import summarize
-from nnunet_volf.training_files import FINAL, PANELS
+from nnunet_volf.training_files import FINAL, PANELS, PICTURE, SUMMARY
 from nnunet_volf.validation import FixedBatches, batches_of_rank
 
 if TYPE_CHECKING:  # the class that the mixin stands in front of
@@ -309,7 +309,7 @@ class PretextTraining(DurableTraining, Trainer):
 
     @told_when_validating
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Score the fixed set of samples, write pretraining_summary.json and a picture, and say what to do next."""
+        """Score the fixed set of samples, write a summary and a picture, and say what to do next."""
         if self.validation_loader is None:  # --val: nothing was trained in this process
             self._make_validation(*self.do_split())
         self.set_deep_supervision_enabled(self.enable_deep_supervision)
@@ -331,8 +331,8 @@ class PretextTraining(DurableTraining, Trainer):
             "validation_cases_held_out": self.held_out,
             "validation_samples": len(self.dataloader_val) * self.configuration_manager.batch_size,
         }
-        write_json(folder / "pretraining_summary.json", summarize(scores, loss, self.settings, **about))
-        self._draw_panel(folder / "pretraining_panel.png")
+        write_json(folder / SUMMARY, summarize(scores, loss, self.settings, **about))
+        self._draw_panel(folder / PICTURE)
         if save_probabilities:
             self.print_to_log_file("--npz has no meaning for pretraining and was ignored.")
         commands = commands_after_pretraining(self.plans_manager.plans, self.configuration_name, folder / FINAL)

@@ -7,7 +7,9 @@ PREVIOUS = "checkpoint_previous.pth"
 BEST = "checkpoint_best.pth"
 FINAL = "checkpoint_final.pth"
 
-PANELS = "panels"  # the folder of the pictures of a pretraining
+# Of a pretraining: what its final validation writes, the picture last, and the folder of the pictures before.
+SUMMARY, PICTURE = "pretraining_summary.json", "pretraining_panel.png"
+PANELS = "panels"
 
 # sysexits.h EX_TEMPFAIL: "try again later". Schedulers can requeue on it and tell it from a crash.
 EXIT_REQUEUE = 75

@@ -162,7 +162,7 @@ def test_a_file_that_is_cut_while_it_is_read_is_named_and_c_goes_on(phantoms: Nn
     with log.open("wb") as file:
         running = subprocess.Popen(
             [sys.executable, "-c", program, *words],
-            env={**os.environ, "nnUNet_n_proc_DA": "2"},
+            env={**os.environ, "nnUNet_n_proc_DA": "2", "PYTHONUNBUFFERED": "1"},
             stdout=file,
             stderr=subprocess.STDOUT,
         )

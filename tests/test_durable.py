@@ -259,7 +259,7 @@ def test_loader_workers_end_with_a_training_that_is_killed(
     with log.open("wb") as file:
         training = subprocess.Popen(
             [sys.executable, "-c", program, *words],
-            env={**os.environ, "nnUNet_n_proc_DA": "2"}, stdout=file, stderr=subprocess.STDOUT,
+            env={**os.environ, "nnUNet_n_proc_DA": "2", "PYTHONUNBUFFERED": "1"}, stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
         assert wait_until(lambda: "Epoch 0" in log.read_text(), 120), log.read_text()

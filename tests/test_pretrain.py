@@ -63,7 +63,8 @@ def train_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         run_training(
             training.dataset.name, training.configuration, training.fold, training.method.trainer,
             training.plans_name,
-            continue_training="--c" in training.arguments(), device=torch.device("cpu"),
+            continue_training="--c" in training.arguments(), only_run_validation="--val" in training.arguments(),
+            device=torch.device("cpu"),
         )  # fmt: skip
         return 0
 
@@ -244,6 +245,24 @@ def test_another_pretext_learns_from_the_archive_as_it_was_imported_and_preproce
     plan = json.loads((phantoms.preprocessed / NAME / "VolFPlans.json").read_text())["configurations"]["3d_fullres"]
     assert plan["volf"] == plan["volf_mae"]
     assert plan["volf_mae"]["iterations"] == 2
+
+
+def test_a_training_that_was_killed_before_it_was_scored_is_only_scored(
+    phantoms: NnUNetFolders, scans: Path, train_here: list[str], capfd: Capture
+) -> None:
+    assert pretrain(scans, "--for", "901") == 0
+    folder = fold_folder(phantoms)
+    summary, checkpoint = (folder / name for name in ("pretraining_summary.json", "checkpoint_final.pth"))
+    scores, weights = summary.read_text(), checkpoint.read_bytes()
+    for unscored in ((folder / "pretraining_panel.png",), (folder / "pretraining_panel.png", summary)):
+        for path in unscored:
+            path.unlink()
+        assert pretrain(scans, "--for", "901") == 0
+        assert train_here[-1].endswith(" -device cpu --val")
+        assert (folder / "pretraining_panel.png").is_file()
+        assert summary.read_text() == scores
+        assert checkpoint.read_bytes() == weights
+    assert next_commands(capfd.readouterr().out)[-1][-1] == str(checkpoint)
 
 
 def test_a_pretext_that_cannot_work_is_refused_before_anything_is_imported(
@@ -514,4 +533,7 @@ def test_what_the_user_says_of_the_machine_reaches_the_training(phantoms: NnUNet
     assert other.arguments()[-1] == "--c"
     assert other.finished is None
     (other.folder / "checkpoint_final.pth").touch()
+    assert other.arguments()[-1] == "--val"
+    assert other.finished is None
+    (other.folder / "pretraining_panel.png").touch()
     assert other.finished == other.folder / "checkpoint_final.pth"

@@ -77,7 +77,8 @@ def note_trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def finish(training: Training) -> int:
         given.append(training.command())
         training.folder.mkdir(parents=True)
-        (training.folder / "checkpoint_final.pth").touch()
+        for name in ("checkpoint_final.pth", "pretraining_panel.png"):
+            (training.folder / name).touch()
         folder = training.folder.parent
         shutil.copy(training.dataset.folder / "dataset.json", folder)
         shutil.copy(training.dataset.folder / f"{training.plans_name}.json", folder / "plans.json")
