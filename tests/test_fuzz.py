@@ -65,7 +65,7 @@ def test_broken_and_hostile_files_are_used_or_refused_with_a_message(seeds: Path
     assert problems(seeds, tmp_path, slow=False) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured by Linux")
 def test_many_more_of_them(seeds: Path, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def check(seed: int, arguments: tuple[str, ...], base: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("arguments", [PLAIN, PAIRS], ids=["one channel", "two channels"])
-@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 40), marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 40), marks=pytest.mark.weekly)], ids=["few", "many"])
 def test_importing_again_gives_what_importing_afresh_gives(
     seeds: range, arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

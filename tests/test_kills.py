@@ -30,7 +30,7 @@ def test_faults_are_in_the_table() -> None:
     assert bad == "| pretrain | 20 | 9 | 2 | x is left |"
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(os.name == "nt", reason="process groups")
 def test_killed_while_fine_tuning_and_comparing_it_ends_as_if_undisturbed(tmp_path: Path) -> None:

@@ -247,9 +247,15 @@ def test_two_processes_find_the_gradients_of_one_and_no_unused_parameter(network
 # ------------------------------------------------------------------------------ as users do it
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)  # three commands, each of which loads nnU-Net and starts workers
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "network",
+    [
+        # Stock nnU-Net takes over FMUNet in test_pretrain_networks, and the block in test_context_end_to_end.
+        pytest.param(network, marks=pytest.mark.slow if network == "PCTNet" else pytest.mark.weekly)
+        for network in NETWORKS
+    ],
+)
 def test_the_commands_of_nnunet_pretrain_fine_tune_and_predict(
     phantoms: NnUNetFolders, tmp_path: Path, network: str
 ) -> None:

@@ -435,7 +435,7 @@ def start(folder: Path, part: str = "0/1", workers: int = 0) -> subprocess.Popen
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
-@pytest.mark.parametrize("kills", [3, pytest.param(15, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("kills", [3, pytest.param(15, marks=[pytest.mark.weekly, pytest.mark.timeout(900)])])
 def test_killed_at_random_moments_and_run_again_gives_the_same_files(
     kills: int, nnunet_folders: NnUNetFolders, tmp_path: Path
 ) -> None:

@@ -88,7 +88,7 @@ def contents(folders: NnUNetFolders) -> dict[str, Any]:
     return {**found, "converted": converted}
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are POSIX")
 @pytest.mark.parametrize("seed", [0])  # others to be tried by hand: each takes a minute and a half

@@ -104,12 +104,14 @@ CASES = [
     ("plain to ResEnc M", "nnUNetPlans", DATASET, residual, "3d_fullres", 3),
 ]
 
+OFTEN = ("two dimensions", "four channels", "plain to ResEnc M")
 
-@pytest.mark.slow
+
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(os.name == "nt", reason="making links asks for rights that users of Windows do not have")
 @pytest.mark.parametrize(
-    ("source", "dataset", "change", "configuration", "fits"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+    ("source", "dataset", "change", "configuration", "fits"),
+    [pytest.param(*c[1:], id=c[0], marks=pytest.mark.slow if c[0] in OFTEN else pytest.mark.weekly) for c in CASES],
 )
 def test_pretrained_weights_reach_a_stock_prediction(
     source: str,

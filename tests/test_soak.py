@@ -103,7 +103,7 @@ def test_what_a_process_and_its_children_hold_is_seen(tmp_path: Path) -> None:
     assert found.shared == 0
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_the_soak_runs(tmp_path: Path) -> None:
     script = Path(__file__).parents[1] / "benchmarks" / "soak.py"

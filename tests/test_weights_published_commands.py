@@ -362,9 +362,10 @@ def test_a_pct_net_goes_the_way_of_nnssl_too_where_this_package_is_installed(
 # All of it.
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)  # processes that load nnU-Net and start workers
-@pytest.mark.parametrize("network", ["pct", "fm"])
+@pytest.mark.parametrize(
+    "network", [pytest.param("pct", marks=pytest.mark.slow), pytest.param("fm", marks=pytest.mark.weekly)]
+)
 def test_from_a_published_file_to_predictions(
     phantoms: NnUNetFolders, tmp_path: Path, capsys: pytest.CaptureFixture[str], network: str
 ) -> None:
