@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -94,8 +95,11 @@ def test_small_plans_change_the_network_and_nothing_else(
 def test_variants_of_a_pretext_get_plans_and_settings_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    script = importlib.import_module("pretexts")
+    # By its file: the tests have a module of that name, too.
+    found = importlib.util.spec_from_file_location("pretexts_side_by_side", SCRIPTS / "pretexts.py")
+    script = importlib.util.module_from_spec(found)
+    monkeypatch.setitem(sys.modules, found.name, script)
+    found.loader.exec_module(script)
     file = tmp_path / "variants.json"
     file.write_text('{"large": {"pretext": "volf", "steps": 50, "set": {"size_fraction": [0.25, 0.5]}}, '
                     '"masked": {"pretext": "mae"}}')  # fmt: skip
