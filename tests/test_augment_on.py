@@ -101,7 +101,7 @@ def test_training_on_the_device_takes_nearly_the_same_steps(
     assert losses[0] != losses[1]
 
 
-# batchgenerators' thread may be reading from a worker when both are told to end. Seen with batchgenerators 0.25.3 and
+# batchgenerators' thread may be reading from a worker when both are told to end. Seen with batchgenerators 0.25.5 and
 # torch 2.15 on 2026-11-22; look again in 2027-06.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_worker_processes_hand_over_what_the_device_needs(

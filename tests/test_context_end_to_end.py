@@ -33,7 +33,7 @@ PATCH = (16, 24, 20)
 SMALL = {"voco": {"width": 16}, "slem": {"hidden": 16}}
 
 
-pytestmark = pytest.mark.usefixtures("no_curves")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_curves")]
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,6 @@ def test_the_fine_tuner_takes_parts_and_a_rate_for_each_layer(two_channels: NnUN
     assert "context.merge.weight" in weights_of(checkpoint / "checkpoint_final.pth")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_stock_model_with_a_block_predicts_and_it_is_said_what_it_needs(
     two_channels: NnUNetFolders, tmp_path: Path, capsys: pytest.CaptureFixture[str]

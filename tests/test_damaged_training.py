@@ -97,6 +97,7 @@ def test_a_training_goes_on_and_preprocess_does_again_what_it_has_noted(
     assert "0 to do, 8 done before" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_over_the_limit_it_stops_names_cases_and_goes_on_when_they_are_mended(
     phantoms: NnUNetFolders, archive: Path
 ) -> None:

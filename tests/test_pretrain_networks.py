@@ -121,6 +121,7 @@ def test_weights_for_any_dataset_are_for_one_that_first_gets_plans_with_the_netw
     assert made.is_file(), "the name that was told is the one that is made"
 
 
+@pytest.mark.weekly
 def test_a_context_block_is_planned_for_target_and_archive_alike(
     phantoms: NnUNetFolders, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
@@ -145,6 +146,7 @@ def test_a_context_block_is_planned_for_target_and_archive_alike(
     assert "like Dataset901_Phantom, nnUNetPlans, is another one" in capsys.readouterr().err
 
 
+@pytest.mark.weekly
 def test_weights_with_a_context_block_for_any_dataset_name_the_plans_that_they_go_to(
     phantoms: NnUNetFolders, scans: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:

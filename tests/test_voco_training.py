@@ -12,6 +12,7 @@ import torch
 from conftest import NnUNetFolders
 from matplotlib import image as pictures
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from often import often
 from training import (
     DATASET,
     FEW_STEPS,
@@ -115,7 +116,7 @@ def test_the_checkpoint_says_what_it_is_and_what_to_take_from_it(phantoms: NnUNe
     assert "fine-tune encoder on labels" in log
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", often(NETWORKS, "plain"))
 @pytest.mark.parametrize("variant", ["v1", "v2"])
 def test_killed_and_continued_it_ends_in_identical_weights_of_network_teacher_and_projector(
     phantoms: NnUNetFolders, monkeypatch: pytest.MonkeyPatch, network: str, variant: str

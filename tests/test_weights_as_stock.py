@@ -36,6 +36,7 @@ def export(source: Path, output: Path) -> int:
     return main(["weights", "export", str(source), "--as-stock", "-o", str(output)])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="making links asks for rights that users of Windows do not have")
 @pytest.mark.timeout(900)  # three processes, each of which loads nnU-Net and starts workers
 def test_an_environment_without_this_package_predicts_the_same_voxels(phantoms: NnUNetFolders, tmp_path: Path) -> None:
