@@ -271,7 +271,7 @@ def test_loader_workers_end_with_a_training_that_is_killed(
     assert wait_until(lambda: not any(alive(worker) for worker in workers), 30)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_training_killed_at_random_moments_ends_in_identical_weights(phantoms: NnUNetFolders, tmp_path: Path) -> None:
     """kill -9 has no handler: what is on the disk at that moment has to be whole."""
     script = tmp_path / "train.py"
