@@ -43,9 +43,21 @@ def test_a_network_has_no_more_threads_than_there_are_cpus() -> None:
 
 
 @pytest.mark.usefixtures("four_cpus")
-def test_a_number_of_threads_that_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "6")
-    assert cpu_use.network_threads(6) == 6
+@pytest.mark.parametrize(("chosen", "threads"), [("6", 6), ("1", 1), ("3,2", 3)])
+def test_a_number_of_threads_that_the_user_chose_holds_whatever_nnunet_told_torch(
+    chosen: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    assert cpu_use.network_threads(4) == threads
+
+
+@pytest.mark.usefixtures("four_cpus")
+@pytest.mark.parametrize("chosen", ["", "0", "many"])
+def test_a_number_of_threads_that_openmp_would_not_understand_is_no_choice(
+    chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    assert cpu_use.network_threads(64) == 4
 
 
 @pytest.mark.parametrize(
