@@ -26,7 +26,7 @@ from small_runs import (
 
 from nnunet_volf.case_notes import CASE_KEY, LOCATIONS_KEY, noted
 from nnunet_volf.files import read_json
-from nnunet_volf.training_files import FINAL, LATEST
+from nnunet_volf.training_files import FINAL, LATEST, SUMMARY
 
 Environment = Mapping[str, str]
 Outcome = dict[str, Any]
@@ -99,7 +99,7 @@ def pretraining_folder(environment: Environment) -> Path:
 def pretrained(environment: Environment) -> Outcome:
     """Return weights and scores."""
     folder = pretraining_folder(environment)
-    return {"files": files_in(folder), "weights": weights_in(folder), **read_json(folder / "pretraining_summary.json")}
+    return {"files": files_in(folder), "weights": weights_in(folder), **read_json(folder / SUMMARY)}
 
 
 def fine_tune_words(environment: Environment) -> list[str]:

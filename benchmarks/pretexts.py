@@ -22,7 +22,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ from nnunet_volf.benchmark.analysis.wording import change, interval, p_value
 from nnunet_volf.benchmark.arms import SCRATCH
 from nnunet_volf.benchmark.folder import EXPERIMENT, collect, read_experiment
 from nnunet_volf.pretext.catalogue import METHODS
+from nnunet_volf.training_files import SUMMARY
 
-TABLES, SUMMARY = "pretexts.md", "pretraining_summary.json"
+TABLES = "pretexts.md"
 _FOUND = "pretrained: "  # what the command prints before the file
 
 
@@ -44,7 +45,7 @@ class Variant:
     pretext: str
     steps: int
     plans: str
-    settings: list[str] = field(default_factory=list)
+    settings: list[str]
 
 
 def main() -> None:
@@ -98,14 +99,17 @@ def main() -> None:
 def variants_of(arguments: argparse.Namespace) -> list[Variant]:
     """Return what is to be compared."""
     if arguments.variants is None:
+        if arguments.only:
+            raise SystemExit("--only chooses among the variants of a file: name it with --variants.")
         return [
             Variant(pretext, pretext, arguments.steps, arguments.name, settings_of(arguments.set, pretext))
             for pretext in arguments.pretexts
         ]
     described: dict[str, Any] = json.loads(arguments.variants.read_text(encoding="utf-8"))
-    unknown = set(arguments.only or ()) - described.keys()
-    if unknown:
+    if unknown := set(arguments.only or ()) - described.keys():
         raise SystemExit(f"--only {' '.join(unknown)}: {arguments.variants} has {', '.join(described)}.")
+    if unknown := {one["pretext"] for one in described.values()} - METHODS.keys():
+        raise SystemExit(f"{arguments.variants}: there is no pretext {', '.join(unknown)}, but {', '.join(METHODS)}.")
     return [
         Variant(
             name,

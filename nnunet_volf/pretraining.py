@@ -338,8 +338,8 @@ class PretextTraining(DurableTraining, Trainer):
         commands = commands_after_pretraining(self.plans_manager.plans, self.configuration_name, folder / FINAL)
         listed = "\n  ".join(commands)
         self.print_to_log_file(
-            f"{scores.describe()}\nScores: {folder / 'pretraining_summary.json'}\n"
-            f"Picture: {folder / 'pretraining_panel.png'}\n"
+            f"{scores.describe()}\nScores: {folder / SUMMARY}\n"
+            f"Picture: {folder / PICTURE}\n"
             f"Next, fine-tune {' and '.join(self.pretext.method.transfers)} on labels:\n  {listed}"
         )
 

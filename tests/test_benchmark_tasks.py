@@ -119,6 +119,13 @@ def test_variants_of_a_pretext_get_plans_and_settings_of_their_own(
     assert large.endswith("--set epochs=1 iterations=50 optimizer=adamw coefficients=2 size_fraction=[0.25, 0.5]")
     assert "--as VolFPlans_masked --pretext mae" in masked
     assert masked.endswith("--set epochs=2 iterations=50 optimizer=adamw masked=0.5")
-    monkeypatch.setattr(sys, "argv", ["pretexts.py", *options, "--only", "wide"])
-    with pytest.raises(SystemExit, match=r"--only wide: .*variants.json has large, masked"):
-        script.main()
+
+    def refused(why: str, *words: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["pretexts.py", *words])
+        with pytest.raises(SystemExit, match=why):
+            script.main()
+
+    refused(r"--only wide: .*variants.json has large, masked", *options, "--only", "wide")
+    refused(r"--only chooses among the variants", "--pool", "scans", "--for", "4", "--only", "large")
+    file.write_text('{"large": {"pretext": "fusion"}}')
+    refused(r"variants.json: there is no pretext fusion, but volf, ", *options)

@@ -12,6 +12,7 @@ from nnunet_volf import demo
 from nnunet_volf.console import run_command
 from nnunet_volf.machine import usable_cpus
 from nnunet_volf.progress import readable_time
+from nnunet_volf.training_files import PICTURE
 
 NAME = "demo"
 HELP = "The whole way on made-up scans, on a CPU, within ten minutes: pretrain, fine-tune, benchmark, report"
@@ -78,7 +79,7 @@ def _finish(folder: Path, seconds: float, show: bool) -> None:
     print("what the report compares says how such a comparison looks, not how much pretraining helps on your data.")
     print(f"\non the archive: {folder / 'raw' / demo.ARCHIVE / 'import_report.html'}")
     print(f"pretrained: {weights}")
-    print(f"what it has learned to tell apart: {weights.with_name('pretraining_panel.png')}")
+    print(f"what it has learned to tell apart: {weights.with_name(PICTURE)}")
     print(f"report: {report}")
     if show:
         webbrowser.open(report.as_uri())
