@@ -1,10 +1,10 @@
-"""Compare trainings under different plans: the same arm of several benchmarks, case by case and seed by seed.
+"""Compare trainings under different plans or schedules: an arm of several benchmarks, case by case and seed by seed.
 
-`nnunet-volf benchmark` compares arms under one plan. Benchmarks of one dataset with the same split, labels, seeds and
-steps differ in nothing but their plans, so one's arm stands to another's as two arms of one benchmark do, and the
-statistics are the same.
+`nnunet-volf benchmark` compares arms under one plan and one schedule. Benchmarks of one dataset with the same split,
+labels, seeds and steps differ in nothing else, so one's arm stands to another's as two arms of one benchmark do, and
+the statistics are the same. Rows are called after the folders.
 
-    python benchmarks/between_plans.py YARDSTICK_FOLDER FOLDER [FOLDER ...] [--arm scratch] [--metric dice]
+    python benchmarks/between_benchmarks.py YARDSTICK_FOLDER FOLDER [FOLDER ...] [--arm scratch] [--metric dice]
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from nnunet_volf.benchmark.analysis.wording import change, interval, p_value
 from nnunet_volf.benchmark.folder import EXPERIMENT, collect, read_experiment
 from nnunet_volf.benchmark.results import METRIC_NAMES, Outcome
 
-# What has to be the same for the plans to be the only difference.
+# What has to be the same for plans or the settings of fine-tuning to be the only difference.
 SHARED = ("dataset", "configuration", "classes", "labels", "seeds", "cases", "epochs", "iterations", "mirroring")
 
 
 def main() -> None:
-    """Print a row for each plan and number of labels."""
+    """Print a row for each benchmark and number of labels."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="of benchmarks, the yardstick first")
     parser.add_argument("--arm", default="scratch")
@@ -35,40 +35,41 @@ def main() -> None:
     arguments = parser.parse_args()
 
     experiments = {folder: read_experiment(folder / EXPERIMENT) for folder in arguments.folders}
+    names = [folder.resolve().name for folder in experiments]
     first, *others = experiments.values()
-    for other in others:
-        if differing := [name for name in SHARED if getattr(other, name) != getattr(first, name)]:
+    for name, other in zip(names[1:], others, strict=True):
+        if differing := [field for field in SHARED if getattr(other, field) != getattr(first, field)]:
             parser.error(
-                f"{first.plans_name} and {other.plans_name} differ in {', '.join(differing)}, not only in their plans."
+                f"{names[0]} and {name} differ in {', '.join(differing)}, not only in their plans or their schedule."
             )
 
     outcomes: list[Outcome] = []
-    for folder, experiment in experiments.items():
+    for name, (folder, experiment) in zip(names, experiments.items(), strict=True):
         done, _ = collect(folder, [run for run in experiment.runs() if run.arm == arguments.arm])
-        outcomes += [replace(one, run=replace(one.run, arm=experiment.plans_name)) for one in done]
+        outcomes += [replace(one, run=replace(one.run, arm=name)) for one in done]
     grid = score_grid(outcomes, list(first.classes.values()))
 
-    pairs = [(labels, other.plans_name) for labels in first.labels for other in others]
-    found = [compare(grid, plans, first.plans_name, labels, arguments.metric, MEAN) for labels, plans in pairs]
+    pairs = [(labels, other) for labels in first.labels for other in names[1:]]
+    found = [compare(grid, other, names[0], labels, arguments.metric, MEAN) for labels, other in pairs]
     corrected = holm([one.p if one else None for one in found])
     against = {pair: (one, p) for pair, one, p in zip(pairs, found, corrected, strict=True)}
 
-    name = METRIC_NAMES[arguments.metric]
+    metric = METRIC_NAMES[arguments.metric]
     print(
-        f"| labels | plans | {name} | each seed | minus {first.plans_name} | cases | p | watched at the end | seconds |"
+        f"| labels | benchmark | {metric} | each seed | minus {names[0]} | cases | p | watched at the end | seconds |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for labels in first.labels:
-        for experiment in experiments.values():
-            values = grid.table(experiment.plans_name, labels, arguments.metric, MEAN)
-            mine = [o for o in outcomes if (o.run.arm, o.run.labels) == (experiment.plans_name, labels)]
-            comparison, p = against.get((labels, experiment.plans_name), (None, None))
+        for name in names:
+            values = grid.table(name, labels, arguments.metric, MEAN)
+            mine = [o for o in outcomes if (o.run.arm, o.run.labels) == (name, labels)]
+            comparison, p = against.get((labels, name), (None, None))
             difference = (
                 f"{change(comparison.difference.value)} ({interval(comparison.difference)})" if comparison else ""
             )
             cells = (
                 labels,
-                experiment.plans_name,
+                name,
                 f"{mean_over_cases(values):.3f}",
                 ", ".join(f"{fmean(seed):.3f}" for seed in values.tolist()),
                 difference,
