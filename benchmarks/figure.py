@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from card import INK, QUIET, card, save
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
@@ -28,8 +27,6 @@ from nnunet_volf.dataloading import SampleLoader
 from nnunet_volf.files import read_json
 from nnunet_volf.pretext.volf.panel import PanelCase, class_colours
 
-# A card of its own: dark like the images, and so the same on a light and on a dark page.
-CARD, INK, QUIET = "#222938", "#e6e9ef", "#8b93a7"
 PANEL, GAP, ABOVE, BELOW = 2.6, 0.22, 0.85, 0.36  # inches
 FIRST_MAP = 3  # the panels before it are images
 TITLES = (
@@ -102,8 +99,7 @@ def draw(case: PanelCase, coefficients: int, axis: int, plane: int | None, path:
 
     height = PANEL * shown[0].shape[0] / shown[0].shape[1]
     size = (len(shown) * (PANEL + GAP) + GAP, ABOVE + height + BELOW)
-    figure = Figure(figsize=size, facecolor=CARD)
-    FigureCanvasAgg(figure)
+    figure = card(size)
     for column, (picture, (title, meaning)) in enumerate(zip(shown, TITLES, strict=True)):
         left = GAP + column * (PANEL + GAP)
         axes = figure.add_axes((left / size[0], BELOW / size[1], PANEL / size[0], height / size[1]))
@@ -118,8 +114,7 @@ def draw(case: PanelCase, coefficients: int, axis: int, plane: int | None, path:
         left = GAP + FIRST_MAP * (PANEL + GAP) + k * 0.75
         for offset, text, colour in ((0, "\N{BLACK SQUARE}", colours(k)), (0.22, f"{k}/{coefficients}", QUIET)):
             figure.text((left + offset) / size[0], 0.17 / size[1], text, color=colour, fontsize=12, va="center")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, facecolor=CARD)
+    save(figure, path)
 
 
 if __name__ == "__main__":

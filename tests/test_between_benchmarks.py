@@ -9,22 +9,11 @@ from pathlib import Path
 
 import benchmark_results
 import pytest
-
-from nnunet_volf.benchmark.experiment import Experiment
-from nnunet_volf.benchmark.folder import EXPERIMENT, RESULT, run_folder
-from nnunet_volf.files import write_json
+from written_benchmarks import write_benchmark
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
+EQUAL = {"scratch": 0.0, "volf": 0.0}
 ASKED = benchmark_results.experiment(arms=("scratch", "volf"), labels=(3,), seeds=3)
-
-
-def write_benchmark(folder: Path, asked: Experiment = ASKED, gain: float = 0.0) -> str:
-    folder.mkdir()
-    write_json(folder / EXPERIMENT, asked.to_mapping())
-    for one in benchmark_results.outcomes(asked, {"scratch": gain, "volf": gain}):
-        run_folder(folder, one.run).mkdir(parents=True)
-        write_json(run_folder(folder, one.run) / RESULT, one.to_mapping())
-    return str(folder)
 
 
 def between(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -36,8 +25,9 @@ def between(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 def test_an_arm_is_compared_between_folders_by_case_and_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    usual = write_benchmark(tmp_path / "usual")
-    better = write_benchmark(tmp_path / "better", replace(ASKED, settings={"optimizer": "sgd"}), gain=0.08)
+    usual = write_benchmark(tmp_path / "usual", ASKED, EQUAL)
+    other = replace(ASKED, settings={"optimizer": "sgd"})
+    better = write_benchmark(tmp_path / "better", other, {"scratch": 0.08, "volf": 0.08})
     between(monkeypatch, usual, better, "--arm", "volf")
     head, _, *rows = capsys.readouterr().out.splitlines()
     assert "minus usual" in head
@@ -52,7 +42,8 @@ def test_an_arm_is_compared_between_folders_by_case_and_seed(
 def test_benchmarks_of_other_steps_are_not_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folders = [write_benchmark(tmp_path / "short"), write_benchmark(tmp_path / "long", replace(ASKED, epochs=40))]
+    questions = {"short": ASKED, "long": replace(ASKED, epochs=40)}
+    folders = [write_benchmark(tmp_path / name, asked, EQUAL) for name, asked in questions.items()]
     with pytest.raises(SystemExit):
         between(monkeypatch, *folders)
     assert "short and long differ in epochs, not only in their plans or their schedule" in capsys.readouterr().err
