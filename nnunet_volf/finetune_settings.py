@@ -19,6 +19,9 @@ FINE_TUNING = "fine-tuning"  # what checkpoints call it
 
 FIRST = ("none", "heads", "decoder")
 
+# What an optimizer and its groups of parameters are made by: its state fits no other.
+OF_THE_OPTIMIZER = ("optimizer", "first", "layer_decay", "heads_rate")
+
 FINE_TUNE_PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     # nnU-Net's own schedule, whatever our defaults become.
@@ -31,6 +34,7 @@ FINE_TUNE_PRESETS: dict[str, dict[str, Any]] = {
         "warmup": 0.0,
         "first": "none",
         "layer_decay": 1.0,
+        "heads_rate": 1.0,
     },
 }
 
@@ -49,6 +53,7 @@ RULES = Rules(
         "warmup": (0.0, 0.9),
         "first_share": (0.001, 0.9),
         "layer_decay": (0.1, 1.0),
+        "heads_rate": (1.0, 1000.0),
         "save_every_minutes": (0.0, 1e6),
     },
     optional=("learning_rate",),
@@ -74,6 +79,7 @@ class FineTuneSettings(Settings):
     first: str = "none"  # what is trained alone before that; the decoder includes the heads
     first_share: float = 0.05  # share of the training for it: 50 of 1000 epochs in the OpenMind study
     layer_decay: float = 1.0  # factor of the rate for each step away from the output; 1: the same for all layers
+    heads_rate: float = 1.0  # factor of the heads' rate: they start from nothing where all else was pretrained
 
     cpu_precision: str = "auto"  # on a CPU: bfloat16 where it has instructions for it, else float32
     save_every_epochs: int = 10

@@ -43,12 +43,13 @@ class Group:
 def group_parameters(named: Named, settings: FineTuneSettings) -> list[Group]:
     """Return the groups that the settings ask for, the one of the heads first: nnU-Net logs the rate of that one."""
     parameters = dict(named)
-    if settings.first == "none" and settings.layer_decay == 1:
+    if settings.first == "none" and settings.layer_decay == settings.heads_rate == 1:
         return [Group(tuple(parameters.values()), scale=1.0, first=True)]
     waiting = {"none": (), "heads": ("decoder", "encoder"), "decoder": ("encoder",)}[settings.first]
     members: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, layer in place_layers(parameters).items():
-        key = (settings.layer_decay**layer.distance, layer.part not in waiting)
+        scale = settings.heads_rate if layer.part == "heads" else settings.layer_decay**layer.distance
+        key = (scale, layer.part not in waiting)
         members.setdefault(key, []).append(parameters[name])
     ordered = sorted(members, reverse=True)
     return [Group(tuple(members[scale, first]), scale, first) for scale, first in ordered]
@@ -61,8 +62,8 @@ def place_layers(names: Iterable[str]) -> dict[str, Layer]:
     unknown = [name for name, one in plain.items() if not (is_head(one) or any(part.match(one) for part in known))]
     if unknown:
         raise TrainingError(
-            f"first and layer_decay need a network with the stages of an nnU-Net encoder and decoder; this one has "
-            f"{unknown[0]!r} ({len(unknown)} such parameters). Set first=none and layer_decay=1."
+            f"first, layer_decay and heads_rate need a network with the stages of an nnU-Net encoder and decoder; this "
+            f"one has {unknown[0]!r} ({len(unknown)} such parameters). Set first=none, layer_decay=1 and heads_rate=1."
         )
     numbers = [_number(found) for one in plain.values() if (found := _DECODER.match(one))]
     stages, bottleneck = 1 + max(numbers), min(numbers) < 0

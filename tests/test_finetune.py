@@ -239,17 +239,17 @@ def test_continuing_without_any_checkpoint_warns_that_it_is_a_new_scratch_traini
 
 
 def test_the_rate_of_each_group_follows_the_schedule_step_by_step(phantoms: NnUNetFolders) -> None:
-    plans = with_fine_tuning(
-        epochs=4, iterations=2, first="decoder", first_share=0.25, warmup=0.25, learning_rate=0.1, layer_decay=0.5
-    )
+    shares = {"first": "decoder", "first_share": 0.25, "warmup": 0.25}
+    plans = with_fine_tuning(epochs=4, iterations=2, **shares, learning_rate=0.1, layer_decay=0.5, heads_rate=3)
     rates = run(fine_tuner(plans))
     heads, *decoder = zip(*rates, strict=True)
     last = (1 - 1 / 2) ** 0.9
-    assert heads == pytest.approx([0.05, 0.1, 0.05, 0.1, 0.1, 0.1, 0.1 * last, 0.1 * last])
-    assert decoder[0] == pytest.approx([rate / 2 for rate in heads]), "the last stage of the decoder"
+    of_the_plan = [0.05, 0.1, 0.05, 0.1, 0.1, 0.1, 0.1 * last, 0.1 * last]
+    assert heads == pytest.approx([3 * rate for rate in of_the_plan])
+    assert decoder[0] == pytest.approx([rate / 2 for rate in of_the_plan]), "the last stage of the decoder"
     stem = decoder[-1]
     assert stem[:2] == (0, 0), "the encoder waits while the decoder is trained alone"
-    assert stem[2:] == pytest.approx([rate * 0.5**5 for rate in heads[2:]])
+    assert stem[2:] == pytest.approx([rate * 0.5**5 for rate in of_the_plan[2:]])
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -293,7 +293,7 @@ def test_settings_that_are_wrong_stop_before_anything_is_made(phantoms: NnUNetFo
 
 # -------------------------------------------------------------------------------------------- going on
 
-RISING = {"first": "heads", "first_share": 0.3, "warmup": 0.4, "layer_decay": 0.8}
+RISING = {"first": "heads", "first_share": 0.3, "warmup": 0.4, "layer_decay": 0.8, "heads_rate": 4.0}
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

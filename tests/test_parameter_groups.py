@@ -167,6 +167,23 @@ def test_the_scale_falls_with_the_distance(kind: type[nn.Module], places: int) -
     assert all(group.first for group in made)
 
 
+@pytest.mark.parametrize("kind", [PlainConvUNet, ResidualEncoderUNet, PCTNet, FMUNet])
+@pytest.mark.parametrize(("first", "layer_decay"), [("none", 1.0), ("none", 0.5), ("heads", 1.0), ("decoder", 0.5)])
+def test_the_heads_alone_have_their_own_rate_and_are_the_first_group(
+    kind: type[nn.Module], first: str, layer_decay: float
+) -> None:
+    net = unet(kind)
+    usual, (heads, *others) = (
+        groups(net, first=first, layer_decay=layer_decay, heads_rate=rate) for rate in (1.0, 8.0)
+    )
+    assert {id(p) for p in heads.parameters} == {id(p) for n, p in net.named_parameters() if "seg_layers" in n}
+    assert (heads.scale, heads.first) == (8.0, True)
+    before = {id(p): (group.scale, group.first) for group in usual for p in group.parameters}
+    after = {id(p): (group.scale, group.first) for group in others for p in group.parameters}
+    assert after == {parameter: where for parameter, where in before.items() if parameter in after}
+    assert len(after) + len(heads.parameters) == len(before)
+
+
 class Other(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -178,6 +195,8 @@ def test_a_network_without_such_stages_trains_as_one_group_and_refuses_more() ->
     assert len(only.parameters) == 2
     with pytest.raises(TrainingError, match=r"this one has 'eva.weight' \(2 such parameters\). Set first=none"):
         groups(Other(), first="heads")
+    with pytest.raises(TrainingError, match=r"layer_decay=1 and heads_rate=1\."):
+        groups(Other(), heads_rate=10)
 
 
 def test_wrapped_by_torch_compile_the_groups_are_the_same() -> None:

@@ -14,7 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_volf.datasets import preprocess_command
 from nnunet_volf.durable import DurableTraining
 from nnunet_volf.errors import DataError, TrainingError
-from nnunet_volf.finetune_settings import FINE_TUNE_KEY, FINE_TUNING, FineTuneSettings
+from nnunet_volf.finetune_settings import FINE_TUNE_KEY, FINE_TUNING, OF_THE_OPTIMIZER, FineTuneSettings
 from nnunet_volf.labelled_damage import damaged_labelled
 from nnunet_volf.learning_rates import ScheduledRates
 from nnunet_volf.parameter_groups import group_parameters
@@ -132,7 +132,7 @@ class nnUNetTrainerVolFFineTune(DurableTraining, nnUNetTrainer):
         self.resumed = True
         self.started_from = state.get("started_from")
         changes = setting_changes(state.get("settings", {}), self.settings.to_mapping())
-        unfit = {name: change for name, change in changes.items() if name in ("optimizer", "first", "layer_decay")}
+        unfit = {name: change for name, change in changes.items() if name in OF_THE_OPTIMIZER}
         if unfit:
             back = " ".join(f"{name}={old}" for name, (old, _) in unfit.items())
             raise TrainingError(
