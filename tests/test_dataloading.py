@@ -297,6 +297,15 @@ def test_with_reuse_both_samples_show_the_same_two_crops(cases: UnlabeledCases) 
     assert not torch.equal(one, two)
 
 
+def test_with_reuse_whichever_crop_is_the_foreground_is_turned(cases: UnlabeledCases) -> None:
+    batch = next(SampleLoader(cases, 2, recipe(partner="other", reuse_crops=True, turned=True)))
+    (first, second), (one, two) = batch["data"], batch["target"]
+    opposite, there = (tensor.flip((1, 2, 3)) for tensor in (second, two))
+    shared = (one == 0) & (there == 4)
+    assert shared.any()
+    assert torch.equal(first[shared], opposite[shared])
+
+
 def test_exchanging_a_pair_exchanges_images_masks_and_keys() -> None:
     pair = {"image": 1, "partner": 2, "image_inside": 3, "partner_inside": 4, "keys": ("a", "b"), "rng": 5}
     assert exchange(pair) == {

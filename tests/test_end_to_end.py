@@ -123,6 +123,13 @@ def test_every_augmentation_trains_in_2d_and_3d(phantoms: NnUNetFolders, configu
     assert sum(map(sum, summary["confusion_true_by_predicted"])) == 4 * (480 if configuration == "2d" else 7680)
 
 
+@pytest.mark.parametrize("turned", [True, False])
+def test_a_turned_foreground_is_not_mirrored_by_nnunets_augmentation(phantoms: NnUNetFolders, turned: bool) -> None:
+    trainer = train(with_settings(augmentation="nnunet", turned=turned, epochs=1))
+    own = trainer.pretext.sampler(trainer, training=True).augment.transform
+    assert ("MirrorTransform" in map(str, (type(one).__name__ for one in own.transforms))) is not turned
+
+
 def test_strongly_anisotropic_patches_larger_than_the_image_train(phantoms: NnUNetFolders) -> None:
     def flat_patch(plans: dict[str, Any]) -> None:
         configuration = plans["configurations"]["3d_fullres"]

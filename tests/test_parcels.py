@@ -57,6 +57,7 @@ SAMPLERS: dict[str, tuple[Sampler, int]] = {
     "volume fusion": (fusion(), 1),
     "boxes, two channels": (fusion(scheme="boxes", channels=2), 2),
     "shuffled, crops reused": (fusion(scheme="shuffle", reuse_crops=True), 1),
+    "the foreground turned, crops reused": (fusion(turned=True, reuse_crops=True), 1),
     "2d": (fusion((24, 20), partner="other"), 1),
     "padded crops": (fusion((24, 24, 24), augmentation="none", reuse_crops=True), 1),
     "padded 2d crops, shuffled": (fusion((24, 40), augmentation="none", scheme="shuffle"), 1),

@@ -54,6 +54,7 @@ VALID = st.fixed_dictionaries(
         "percentile_high": between(51.0, 100.0),
         "gamma": between(0.05, 20.0),
         "invert": st.floats(0, 1),
+        "turned": st.booleans(),
         "reuse_crops": st.booleans(),
         "epochs": st.integers(1),
         "optimizer": st.sampled_from(OPTIMIZERS),
@@ -212,7 +213,7 @@ def test_a_word_that_is_no_choice_is_refused(name: str, value: Any, hint: str) -
     assert refusal.endswith(hint)
 
 
-@pytest.mark.parametrize("name", ["full_cover", "intensity", "reuse_crops"])
+@pytest.mark.parametrize("name", ["full_cover", "intensity", "turned", "reuse_crops"])
 @pytest.mark.parametrize("value", [1, 0, "true", None])
 def test_a_switch_is_true_or_false(name: str, value: Any) -> None:
     assert message(**{name: value}) == f"{name} is {value!r}; it must be true or false."

@@ -160,6 +160,50 @@ def test_settings_that_cannot_be_learnt_are_refused_when_the_transform_is_built(
         transform(PATCH, VolFSettings.from_mapping({"foreground_ratio": 0.8}))
 
 
+# ------------------------------------------------------------------------------- the foreground on its head
+
+
+TURNED = VolFSettings.from_mapping({"turned": True, "intensity": False, "scale": [1.0, 1.0]})
+
+
+@pytest.mark.parametrize("patch", [(20, 24), PATCH])
+@pytest.mark.parametrize("scheme", ["grid", "boxes"])
+def test_a_turned_foreground_is_fused_upside_down_voxel_by_voxel(patch: tuple[int, ...], scheme: str) -> None:
+    settings = VolFSettings.from_mapping({**TURNED.to_mapping(), "scheme": scheme, "flip": 1.0})
+    pair = crops(4, 2, *patch)
+    rng = np.random.default_rng(0)
+    shown = TwoCropAugmentTransform(patch, settings)(**pair, rng=rng)
+    assert same(shown, pair, "image", "partner"), "neither crop is flipped"
+    fused = VolumeFusionTransform(patch, settings)(**shown)
+    labels = fused["segmentation"][0]
+    for voxel in np.ndindex(*patch):
+        opposite = tuple(side - 1 - place for side, place in zip(patch, voxel, strict=True))
+        alpha = int(labels[voxel]) / settings.coefficients
+        for channel in range(2):
+            background, foreground = pair["image"][channel][voxel], pair["partner"][channel][opposite]
+            expected = alpha * foreground + (1 - alpha) * background
+            assert float(fused["image"][channel][voxel]) == pytest.approx(float(expected), abs=1e-5)
+            assert fused["partner"][channel][voxel] == foreground
+    assert len(labels.unique()) > 2
+
+
+def test_a_turned_foreground_brings_its_padding_along() -> None:
+    pair = crops(0, 1, *PATCH)
+    inside = torch.ones((1, *PATCH), dtype=torch.int16)
+    inside[:, :4] = 0
+    masks = {"image_inside": torch.zeros_like(inside), "partner_inside": inside}
+    labels = VolumeFusionTransform(PATCH, TURNED)(**pair, **masks, rng=np.random.default_rng(0))["segmentation"]
+    assert not labels[:, -4:].any(), "both are padding there, once the foreground is turned"
+    assert labels[:, :4].any()
+
+
+def test_a_turned_foreground_may_cover_most_of_the_patch() -> None:
+    asked = {"coefficients": 2, "foreground_ratio": 0.9}
+    with pytest.raises(SettingsError, match="With turned=true, how the volumes stand tells them apart instead"):
+        VolumeFusionTransform(PATCH, VolFSettings.from_mapping(asked))
+    VolumeFusionTransform(PATCH, VolFSettings.from_mapping({**asked, "turned": True}))
+
+
 # ----------------------------------------------------------------------------- classic batchgenerators
 
 

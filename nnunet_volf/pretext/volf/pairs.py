@@ -72,9 +72,9 @@ class FusionSampler(Sampler):
     def _fused(self, pair: dict[str, Any], drawn: dict[str, Any]) -> Sample:
         """Return ``image``, ``target`` and ``keys`` of a fused pair, and the two ``sources`` that were fused."""
         sample = self.fuse.apply(pair, **drawn)
+        sources = (pair["image"], sample["partner"])
         if self.finish is not None:
             sample = self.finish(**sample)
-        sources = (pair["image"], pair["partner"])
         return {"image": sample["image"], "target": sample["segmentation"], "keys": sample["keys"], "sources": sources}
 
     def _draw_crop(

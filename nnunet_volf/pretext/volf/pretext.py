@@ -58,7 +58,8 @@ class VolumeFusion(Pretext):
             augment, padded_crop = TwoCropAugmentTransform(patch, settings), None
         elif settings.augmentation == "nnunet" and training and trainer is not None:
             rotation, dummy_2d, crop, axes = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-            own = trainer.get_training_transforms(patch, rotation, None, axes, dummy_2d)
+            mirrored = None if settings.turned else axes
+            own = trainer.get_training_transforms(patch, rotation, None, mirrored, dummy_2d)
             augment, padded_crop = AugmentEachTransform(own), [int(side) for side in crop]
         scales = trainer._get_deep_supervision_scales() if trainer is not None else None
         return FusionSampler(
@@ -90,8 +91,9 @@ class VolumeFusion(Pretext):
     def expectation(self) -> str:
         """Say what is fused, and how the classes come up one after the other."""
         settings, k = self.settings, self.settings.coefficients
+        turned = ", the foreground on its head" if settings.turned else ""
         return (
-            f"{settings.scheme} maps, {k} coefficients, partner {settings.partner}, augmentation "
+            f"{settings.scheme} maps, {k} coefficients, partner {settings.partner}{turned}, augmentation "
             f"{settings.augmentation}.\n"
             f"A healthy run: the cross-entropy starts near ln {k + 1} = {np.log(k + 1):.2f}. First nearly everything "
             f"is called background; then the classes around {k}/2 come up, which need not know which volume is the "

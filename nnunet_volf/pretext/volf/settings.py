@@ -50,7 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 RULES = SHARED_RULES.extended(
     presets=PRESETS,
     choices={"scheme": SCHEMES, "partner": PARTNERS, "augmentation": AUGMENTATIONS},
-    switches=("full_cover", "reuse_crops"),
+    switches=("full_cover", "reuse_crops", "turned"),
     whole_numbers={"coefficients": (2, 16), "size_minimum": (1, None)},
     numbers={"foreground_ratio": (0.05, 0.95), "same_share": (0.0, 1.0), "minimum_distance": (0.0, 4.0)},
     ranges={"size_fraction": (1e-3, 1.0)},
@@ -82,6 +82,8 @@ class VolFSettings(PretrainingSettings):
     minimum_distance: float = (
         0.25  # same: between the crops' centres, in patch sides along the axis where it is largest
     )
+
+    turned: bool = False  # the foreground stands on its head: flipped along every axis, and neither crop by `flip`
 
     augmentation: str = "volf"  # of each of the two crops; volf: as the shared settings say, inversion by one coin
     reuse_crops: bool = False  # each augmented pair serves two samples, with the roles of its crops exchanged

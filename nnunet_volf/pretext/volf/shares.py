@@ -1,8 +1,8 @@
 """How much of a patch each fusion class covers, computed exactly, and whether the pretext task can be learnt at all.
 
 Fusing (a, b, alpha) gives the same image as fusing (b, a, 1 - alpha). Which of two volumes is the background, and with
-it whether a voxel belongs to class k or to class K - k, can be told only because the background is seen most. Settings
-under which it is not are refused.
+it whether a voxel belongs to class k or to class K - k, can be told only because the background is seen most, or
+because the foreground stands on its head (`turned`). Settings under which neither holds are refused.
 """
 
 from __future__ import annotations
@@ -66,13 +66,16 @@ def check_fusion(patch: Sequence[int], settings: VolFSettings) -> None:
         )
     if settings.scheme != "boxes":
         _check_block_count(patch, settings)
+    if settings.turned:
+        return
     shares = class_shares(patch, settings)
     if shares[0] < BACKGROUND_MARGIN * shares[1]:
         raise SettingsError(
             f"With these settings a patch of {tuple(patch)} is {shares[0]:.0%} background and {shares[1]:.0%} for each "
             f"of the {settings.coefficients} fusion classes. Fusing (a, b, alpha) looks the same as fusing "
             "(b, a, 1 - alpha), so class k and class K - k can be told apart only because the background is the volume "
-            f"seen most: it needs {BACKGROUND_MARGIN} times the share of a class. {_remedy(patch, settings)}"
+            f"seen most: it needs {BACKGROUND_MARGIN} times the share of a class. {_remedy(patch, settings)} With "
+            "turned=true, how the volumes stand tells them apart instead."
         )
 
 

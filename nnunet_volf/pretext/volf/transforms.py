@@ -8,6 +8,7 @@ batchgenerators do. `PairVolumeFusion` is the same for the classic numpy diction
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,15 @@ from nnunet_volf.randomness import fresh_rng
 
 
 class TwoCropAugmentTransform(BasicTransform):
-    """Bring two crops of any size to the patch, each with its own flips and intensities."""
+    """Bring two crops of any size to the patch, each with its own flips and intensities.
+
+    Where the foreground will be turned, neither is flipped: how they stand is what tells them apart.
+    """
 
     def __init__(self, patch: Sequence[int], settings: VolFSettings) -> None:
         super().__init__()
         self.patch = tuple(patch)
-        self.settings = settings
+        self.settings = replace(settings, flip=0.0) if settings.turned else settings
 
     def get_parameters(self, **data: Any) -> dict[str, tuple[Look, Look]]:
         """Draw how each of the two crops is shown."""
@@ -75,7 +79,8 @@ class KeepTransform(BasicTransform):
 class VolumeFusionTransform(BasicTransform):
     """Turn a pair of crops into a fused image and, as its segmentation, the map of fusion classes.
 
-    Where both crops are padding nothing can be fused; the label there is background.
+    Where both crops are padding nothing can be fused; the label there is background. The result's ``partner`` is the
+    foreground as it was fused: with ``turned`` it stands on its head.
     """
 
     def __init__(self, patch: Sequence[int], settings: VolFSettings) -> None:
@@ -91,13 +96,19 @@ class VolumeFusionTransform(BasicTransform):
     def apply(self, data: dict[str, Any], *, layout: Layout) -> dict[str, Any]:
         """Fuse the pair by the layout; image (c, *patch) float32, segmentation (1, *patch) uint8."""
         _check_pair(data["image"], data["partner"], self.patch)
-        image, labels = volume_fusion(data["image"], data["partner"], layout, self.settings.coefficients)
+        partner = turn(data["partner"]) if self.settings.turned else data["partner"]
+        image, labels = volume_fusion(data["image"], partner, layout, self.settings.coefficients)
         if "image_inside" in data:
-            inside = data["partner_inside"]
+            inside = turn(data["partner_inside"]) if self.settings.turned else data["partner_inside"]
             if isinstance(layout, Shuffle):  # the mask goes where the foreground went
                 inside = move_blocks(inside, layout)
             labels[(data["image_inside"] <= 0) & (inside <= 0)] = 0
-        return {**data, "image": image, "segmentation": labels}
+        return {**data, "image": image, "partner": partner, "segmentation": labels}
+
+
+def turn(crop: Tensor) -> Tensor:
+    """Return a crop (c, *spatial) flipped along every axis, as no body stands."""
+    return crop.flip(tuple(range(1, crop.ndim)))
 
 
 class PairVolumeFusion(AbstractTransform):
