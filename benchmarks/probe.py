@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nnunet_volf import plans
+from nnunet_volf.benchmark.experiment import Cases
 from nnunet_volf.benchmark.subsets import divide, subset
 from nnunet_volf.files import read_json
 from nnunet_volf.weights.dialects import read_pretrained
@@ -35,6 +36,22 @@ PARTS = ("encoder", "decoder", "both")
 VOXELS = 500  # of each class and case that the regression sees; weights give each class its share back
 RIDGE = 1e-4  # of the squared coefficients, features being standardised
 STEPS = 60  # of L-BFGS; more change the Dice by less than 0.002
+
+
+class Case(NamedTuple):
+    """A preprocessed case."""
+
+    image: Tensor  # (channels, *spatial)
+    labels: Tensor  # (*spatial)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What part of the features is asked for, and with how many labelled cases, drawn with which seeds."""
+
+    part: str
+    labels: int
+    seeds: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -72,7 +89,7 @@ def main() -> None:
     folder = str(dataset.folder / configuration["data_identifier"])
     stored = infer_dataset_class(folder)(folder)
     known = {name: load(stored, name) for name in (*cases.pool, *cases.test)}
-    classes = 1 + max(int(labels.max()) for _, labels in known.values())
+    classes = 1 + max(int(case.labels.max()) for case in known.values())
     files = {
         UNTRAINED: None,
         **{name: Path(file) for name, _, file in (text.partition("=") for text in arguments.weights)},
@@ -81,34 +98,40 @@ def main() -> None:
     print("| weights | part | labels | Dice | each seed |\n|---|---|---|---|---|")
     for name, file in files.items():
         network = build(configuration, len(dataset.channel_names()), classes, file)
-        drawn = {case: draw(stages(network, known[case][0]), known[case][1], classes) for case in cases.pool}
-        fitted = {
-            (part, labels, seed): fit(
-                [drawn[case] for case in subset(cases.pool, labels, seed)], classes, columns(network, part)
-            )
+        questions = [
+            Question(part, labels, range(1, arguments.seeds + 1))
             for part in arguments.parts
             for labels in arguments.labels
-            for seed in range(1, arguments.seeds + 1)
-        }
-        found: dict[tuple[str, int, int], list[float]] = {key: [] for key in fitted}
-        for case in cases.test:
-            image, labels_there = known[case]
-            maps = stages(network, image)
-            for key, planes in fitted.items():
-                found[key].append(mean_dice(predict(planes, maps, image.shape[1:]), labels_there, classes))
-        for part in arguments.parts:
-            for labels in arguments.labels:
-                seeds = [fmean(found[part, labels, seed]) for seed in range(1, arguments.seeds + 1)]
-                each = ", ".join(f"{dice:.3f}" for dice in seeds)
-                print(f"| {name} | {part} | {labels} | {fmean(seeds):.3f} | {each} |", flush=True)
+        ]
+        for question, seeds in zip(questions, answers(network, known, cases, classes, questions), strict=True):
+            each = ", ".join(f"{dice:.3f}" for dice in seeds)
+            print(f"| {name} | {question.part} | {question.labels} | {fmean(seeds):.3f} | {each} |", flush=True)
 
 
-def load(stored: Any, case: str) -> tuple[Tensor, Tensor]:
-    """Return image and labels of a preprocessed case; what is not labelled counts as background."""
+def answers(
+    network: nn.Module, known: Mapping[str, Case], cases: Cases, classes: int, questions: Sequence[Question]
+) -> list[list[float]]:
+    """Return for each question the mean Dice of the test cases with each seed."""
+    drawn = {case: draw(stages(network, known[case].image), known[case].labels, classes) for case in cases.pool}
+
+    def planes(question: Question, seed: int) -> Planes:
+        labelled = [drawn[case] for case in subset(cases.pool, question.labels, seed)]
+        return fit(labelled, classes, columns(network, question.part))
+
+    fitted = [[planes(question, seed) for seed in question.seeds] for question in questions]
+    found = []
+    for image, labels in (known[case] for case in cases.test):
+        maps = stages(network, image)
+        found.append([[mean_dice(predict(one, maps, labels.shape), labels, classes) for one in row] for row in fitted])
+    means: list[list[float]] = np.nanmean(np.array(found), axis=0).tolist()
+    return means
+
+
+def load(stored: Any, case: str) -> Case:
+    """Read a preprocessed case; what is not labelled counts as background."""
     image, labels, *_ = stored.load_case(case)
-    return torch.from_numpy(np.asarray(image[:], np.float32)), torch.from_numpy(np.asarray(labels[0])).long().clamp(
-        min=0
-    )
+    known = torch.from_numpy(np.asarray(labels[0])).long().clamp(min=0)
+    return Case(torch.from_numpy(np.asarray(image[:], np.float32)), known)
 
 
 def build(configuration: Mapping[str, Any], channels: int, classes: int, file: Path | None) -> nn.Module:
