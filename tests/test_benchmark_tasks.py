@@ -53,7 +53,7 @@ def test_ten_structures_are_written_and_no_body_twice(
 
 
 def test_the_hippocampus_task_is_found_in_any_layout_and_its_parts_share_no_case(
-    nnunet_folders: NnUNetFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nnunet_folders: NnUNetFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = json.loads((SCRIPTS / "hippocampus.json").read_text())
     assert [len(chosen[part]) for part in ("pool", "train", "test")] == [80, 20, 40]
@@ -71,6 +71,13 @@ def test_the_hippocampus_task_is_found_in_any_layout_and_its_parts_share_no_case
     assert (raw / "imagesTr" / f"hippocampus_{number}_0000.nii.gz").read_text() == f"imagesTr {number}"
     assert (raw / "labelsTr" / f"hippocampus_{number}.nii.gz").read_text() == f"labelsTr {number}"
     assert len(list((tmp_path / "pool").iterdir())) == 80
+    run_script("hippocampus", monkeypatch, source, "--pool", tmp_path / "pool", "--training", 24)
+    longer, shorter = split_of(nnunet_folders, raw.name)
+    assert longer + shorter == training + test
+    assert len(longer) == 24
+    with pytest.raises(SystemExit):
+        run_script("hippocampus", monkeypatch, source, "--training", 60)
+    assert "--training 60: give 20 to 59." in capsys.readouterr().err
 
 
 def test_small_plans_change_the_network_and_nothing_else(
