@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,11 @@ from numpy.typing import NDArray
 from nnunet_volf.networks.catalogue import describe_network
 from nnunet_volf.plans import PlannedDataset
 from nnunet_volf.pretext.catalogue import Method
+from nnunet_volf.pretext.settings import PretrainingSettings
+from nnunet_volf.pretext.volf.settings import VolFSettings
 
 from .imported import read_manifest
+from .orientation import REORIENTING, on_its_head
 
 # Resampling by more than this invents or throws away detail that fine-tuning will see or not see.
 MUCH_RESAMPLED = 1.5
@@ -23,6 +27,8 @@ MUCH_RESAMPLED = 1.5
 MUCH_SMALLER = 0.7
 # Below this many cases, "other case" partners and intensities repeat soon.
 FEW_CASES = 20
+# From this share on, scans that are stored on their head teach a turned foreground to be taken for the background.
+MANY_ON_THEIR_HEAD = 0.02
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Archive:
     shapes: NDArray[np.int64]
     spacings: NDArray[np.float64]
     tissue: NDArray[np.float64]  # 0.5, 50 and 99.5 percent
+    orientations: tuple[str, ...]  # where the stored axes x, y and z run to, such as LPS
 
     @classmethod
     def read(cls, raw_folder: Path) -> Archive:
@@ -42,6 +49,7 @@ class Archive:
             np.array([entry["shape"] for entry in entries], dtype=np.int64),
             np.array([entry["spacing"] for entry in entries], dtype=np.float64),
             np.array([[[channel[name] for name in names] for channel in entry["channels"]] for entry in entries]),
+            tuple(entry["channels"][0]["orientation"] for entry in entries),
         )
 
     def __len__(self) -> int:
@@ -60,11 +68,12 @@ def shapes_after(archive: Archive, planned: PlannedDataset, configuration: str) 
     return after
 
 
-def warnings(archive: Archive, planned: PlannedDataset, configuration: str) -> list[str]:
+def warnings(archive: Archive, planned: PlannedDataset, configuration: str, method: Method) -> list[str]:
     """Return what does not fit well, worst first; nothing is refused here."""
     plan = planned.configuration(configuration)
     return [
         *_few(archive),
+        *_on_their_head(archive, planned, planned.settings(configuration, method=method)),
         *_intensities(archive, plan, planned.plans["foreground_intensity_properties_per_channel"]),
         *_spacings(archive, planned, plan),
         *_sizes(shapes_after(archive, planned, configuration), plan["patch_size"]),
@@ -74,6 +83,23 @@ def warnings(archive: Archive, planned: PlannedDataset, configuration: str) -> l
 def _few(archive: Archive) -> Iterator[str]:
     if len(archive) < FEW_CASES:
         yield f"only {len(archive)} cases: pretraining lives on many"
+
+
+def _on_their_head(archive: Archive, planned: PlannedDataset, settings: PretrainingSettings) -> Iterator[str]:
+    if not (isinstance(settings, VolFSettings) and settings.turned):
+        return
+    if planned.plans["image_reader_writer"].endswith(REORIENTING):
+        return
+    stored = Counter(archive.orientations)
+    for usual, count in stored.items():
+        other = on_its_head(usual)
+        if MANY_ON_THEIR_HEAD * len(archive) <= stored[other] and (stored[other], other) < (count, usual):
+            yield (
+                f"{count} cases are stored {usual} and {stored[other]} cases {other}, which is the same on its head: "
+                "the turned foreground of the ones looks like the background of the others. Set turned=false, or plan "
+                "for a dataset with a reader that brings the axes into one order (nnU-Net's NibabelIO"
+                f"{REORIENTING})"
+            )
 
 
 def _spacings(archive: Archive, planned: PlannedDataset, plan: dict[str, Any]) -> Iterator[str]:

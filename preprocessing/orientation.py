@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from .volumes import Volume
 
+REORIENTING = "WithReorient"  # how the names end of nnU-Net's readers that bring the axes of all images into one order
+
 _TOWARDS = (("L", "R"), ("P", "A"), ("S", "I"))  # ITK's world axes point left, back and up
 
 # At 45 degrees an axis is as near to one world axis as to the other. The world is turned by a hair before it is
@@ -32,6 +34,12 @@ def orientation_code(direction: Sequence[float]) -> str:
     for names, (axis, sign) in zip(_TOWARDS, nearest_axes(direction), strict=True):
         letters[axis] = names[0 if sign > 0 else 1]
     return "".join(letters)
+
+
+def on_its_head(code: str) -> str:
+    """Return the code of an image flipped along every axis: RAI for LPS."""
+    opposite = {letter: other for pair in _TOWARDS for letter, other in (pair, pair[::-1])}
+    return "".join(opposite[letter] for letter in code)
 
 
 def reoriented(volume: Volume) -> NDArray[Any]:

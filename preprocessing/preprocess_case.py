@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from .assembly import SAME_SPACING
 from .failures import describe_error
-from .orientation import nearest_axes, reoriented
+from .orientation import REORIENTING, nearest_axes, reoriented
 from .refusals import Refused
 from .resampling import mask_resampler_of, resampler_of
 from .stages import NORMALISE, READ, RESAMPLE, WHOLE, Stopwatch
@@ -86,7 +86,7 @@ def read_images(images: Sequence[Path], reader: Any) -> tuple[NDArray[np.float32
         data, properties = reader.read_images(files)
         if data.shape[0] == len(files) and data.ndim == 4:
             return data, dict(properties)
-    to_ras = type(reader).__name__.endswith("WithReorient")
+    to_ras = type(reader).__name__.endswith(REORIENTING)
     volumes = [read_volume(image) for image in images]
     volumes = [_to_ras(volume) for volume in volumes] if to_ras else volumes
     first = volumes[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,17 @@ from nnunet_volf.pretext.catalogue import METHODS
 
 SIDE = st.integers(1, 700)
 STEP = st.sampled_from([0.3, 0.5, 0.75, 0.9765625, 1.0, 1.1, 1.5, 2.5, 3.0, 5.0]) | st.floats(0.05, 10.0)
+VOLF = METHODS["volf"]
 ORDERS = st.permutations([0, 1, 2])
 
 
 def planned(
-    spacing: list[float], patch: list[int] | None = None, order: list[int] | None = None, scheme: str = "ZScore"
+    spacing: list[float],
+    patch: list[int] | None = None,
+    order: list[int] | None = None,
+    scheme: str = "ZScore",
+    reader: str = "SimpleITKIO",
+    turned: bool = False,
 ) -> PlannedDataset:
     configuration = {
         "spacing": spacing,
@@ -33,7 +40,7 @@ def planned(
             "network_class_name": "some.where.PlainConvUNet",
             "arch_kwargs": {"features_per_stage": [32, 64, 320, 320]},
         },
-        "volf": {"epochs": 10, "iterations": 200},
+        "volf": {"epochs": 10, "iterations": 200, "turned": turned},
         "volf_mae": {"epochs": 10, "iterations": 200},
     }
     statistics = {str(number): {"percentile_00_5": -960.0, "percentile_99_5": 300.0} for number in range(2)}
@@ -41,6 +48,7 @@ def planned(
         "Dataset501_Archive",
         Path(),
         {
+            "image_reader_writer": reader,
             "transpose_forward": order or [0, 1, 2],
             "foreground_intensity_properties_per_channel": statistics,
             "configurations": {"x": configuration},
@@ -55,7 +63,7 @@ def archive(
     median: float = 40.0,
 ) -> Archive:
     tissue = [[[-900.0, median, 250.0], [0.0, 5000.0, 9000.0]]]
-    return Archive(np.array([shape] * cases), np.array([spacing] * cases), np.array(tissue * cases))
+    return Archive(np.array([shape] * cases), np.array([spacing] * cases), np.array(tissue * cases), ("LPS",) * cases)
 
 
 def changed(made: Archive, count: int, **fields: Any) -> Archive:
@@ -63,7 +71,7 @@ def changed(made: Archive, count: int, **fields: Any) -> Archive:
     copies = {name: getattr(made, name).copy() for name in ("shapes", "spacings", "tissue")}
     for name, value in fields.items():
         copies[name][:count] = value
-    return Archive(**copies)
+    return replace(made, **copies)
 
 
 # ---------------------------------------------------------------------------------------- what preprocessing leaves
@@ -92,12 +100,12 @@ def test_a_2d_plan_leaves_the_number_of_slices(
 
 
 def test_what_fits_is_not_warned_of() -> None:
-    assert warnings(archive(20), planned([1.0, 1.0, 1.0], scheme="CT"), "x") == []
+    assert warnings(archive(20), planned([1.0, 1.0, 1.0], scheme="CT"), "x", VOLF) == []
 
 
 @pytest.mark.parametrize(("cases", "told"), [(1, 1), (19, 1), (20, 0)])
 def test_fewer_than_twenty_cases_are_few(cases: int, told: int) -> None:
-    found = warnings(archive(cases), planned([1.0, 1.0, 1.0]), "x")
+    found = warnings(archive(cases), planned([1.0, 1.0, 1.0]), "x", VOLF)
     assert found == [f"only {cases} cases: pretraining lives on many"] * told
 
 
@@ -113,7 +121,7 @@ def test_fewer_than_twenty_cases_are_few(cases: int, told: int) -> None:
     ],
 )
 def test_resampling_by_more_than_a_half_is_told_axis_by_axis(own: float, text: str | None) -> None:
-    found = warnings(archive(spacing=(1.0, own, 1.0), shape=(99, 99, 99)), planned([1.0, 1.0, 1.0]), "x")
+    found = warnings(archive(spacing=(1.0, own, 1.0), shape=(99, 99, 99)), planned([1.0, 1.0, 1.0]), "x", VOLF)
     assert len(found) == (text is not None)
     if text is not None:
         assert found[0].startswith(f"spacing along axis y: {text}: ")
@@ -121,22 +129,22 @@ def test_resampling_by_more_than_a_half_is_told_axis_by_axis(own: float, text: s
 
 def test_axes_are_named_as_in_the_archive_whatever_the_plan_does_with_them() -> None:
     made = archive(spacing=(5.0, 1.0, 1.0), shape=(99, 99, 99))
-    (found,) = warnings(made, planned([1.0, 5.0, 1.0], order=[1, 2, 0]), "x")[:1]
+    (found,) = warnings(made, planned([1.0, 5.0, 1.0], order=[1, 2, 0]), "x", VOLF)[:1]
     assert found.startswith("spacing along axis x: the archive's median is 1 mm and the plan resamples to 5 mm")
-    assert len(warnings(made, planned([1.0, 1.0, 5.0], order=[1, 2, 0]), "x")) == 0
-    assert len(warnings(made, planned([1.0, 1.0]), "x")) == 0, "2D does not resample between slices"
+    assert len(warnings(made, planned([1.0, 1.0, 5.0], order=[1, 2, 0]), "x", VOLF)) == 0
+    assert len(warnings(made, planned([1.0, 1.0]), "x", VOLF)) == 0, "2D does not resample between slices"
 
 
 def test_the_share_of_cases_much_smaller_than_the_patch_is_told_after_resampling() -> None:
     made = changed(archive(40, (20, 30, 40)), 10, shapes=(20, 30, 27))
-    assert warnings(made, planned([1.0, 1.0, 1.0], [20, 30, 38]), "x") == []
+    assert warnings(made, planned([1.0, 1.0, 1.0], [20, 30, 38]), "x", VOLF) == []
     expected = (
         "25% of the cases are much smaller than the patch (20, 30, 40) along some axis (less than 0.7 of it); their "
         "crops are stretched to it"
     )
-    assert warnings(made, planned([1.0, 1.0, 1.0], [20, 30, 40]), "x") == [expected]
-    assert warnings(made, planned([1.0, 1.0, 0.9], [20, 30, 42]), "x") == []
-    assert warnings(made, planned([1.0, 1.0], [30, 40]), "x") == [expected.replace("(20, 30, 40)", "(30, 40)")]
+    assert warnings(made, planned([1.0, 1.0, 1.0], [20, 30, 40]), "x", VOLF) == [expected]
+    assert warnings(made, planned([1.0, 1.0, 0.9], [20, 30, 42]), "x", VOLF) == []
+    assert warnings(made, planned([1.0, 1.0], [30, 40]), "x", VOLF) == [expected.replace("(20, 30, 40)", "(30, 40)")]
 
 
 @pytest.mark.parametrize(
@@ -147,19 +155,41 @@ def test_tissue_beyond_the_limits_of_a_ct_plan_is_told_from_more_than_a_twentiet
 ) -> None:
     made = archive()
     made.tissue[:cases, 0, 1] = median
-    found = warnings(made, planned([1.0, 1.0, 1.0], scheme="CT"), "x")
+    found = warnings(made, planned([1.0, 1.0, 1.0], scheme="CT"), "x", VOLF)
     assert len(found) == told
     if told:
         assert found[0].startswith(
             "channel 0: the plan clips to -960 ... 300, and in 8% of the cases half of all tissue"
         )
         assert "the archive's median tissue is 40" in found[0]
-    assert warnings(made, planned([1.0, 1.0, 1.0]), "x") == [], "z-scores know no unit"
+    assert warnings(made, planned([1.0, 1.0, 1.0]), "x", VOLF) == [], "z-scores know no unit"
+
+
+@pytest.mark.parametrize(
+    ("orientations", "told"),
+    [
+        ({"LPS": 100}, None),
+        ({"LPS": 60, "RAS": 40}, None),  # turned about an axis, none is a mirror image of another
+        ({"LPS": 99, "RAI": 1}, None),  # one in a hundred does no harm
+        ({"RAI": 90, "LPS": 10}, "90 cases are stored RAI and 10 cases LPS, which is the same on its head"),
+        ({"SRP": 50, "ILA": 50}, "50 cases are stored SRP and 50 cases ILA, which is the same on its head"),
+    ],
+)
+def test_scans_on_their_head_are_told_where_the_foreground_is_turned(
+    orientations: dict[str, int], told: str | None
+) -> None:
+    made = replace(archive(100), orientations=tuple(code for code, n in orientations.items() for _ in range(n)))
+    found = warnings(made, planned([1.0, 1.0, 1.0], turned=True), "x", VOLF)
+    assert [line.partition(":")[0] for line in found] == ([told] if told else [])
+    assert warnings(made, planned([1.0, 1.0, 1.0]), "x", VOLF) == [], "not turned"
+    assert warnings(made, planned([1.0, 1.0, 1.0], turned=True), "x", METHODS["mae"]) == [], "another pretext"
+    reordered = planned([1.0, 1.0, 1.0], turned=True, reader="NibabelIOWithReorient")
+    assert warnings(made, reordered, "x", VOLF) == [], "nnU-Net brings them into one order"
 
 
 def test_the_worst_comes_first() -> None:
     made = archive(3, (8, 8, 8), (4.0, 1.0, 1.0), median=5000.0)
-    found = warnings(made, planned([1.0, 1.0, 1.0], [64, 64, 64], scheme="CT"), "x")
+    found = warnings(made, planned([1.0, 1.0, 1.0], [64, 64, 64], scheme="CT"), "x", VOLF)
     assert [line.split(" ")[0] for line in found] == ["only", "channel", "spacing", "100%"]
 
 
@@ -197,3 +227,4 @@ def test_the_numbers_come_from_the_manifest(tmp_path: Path) -> None:
     assert read.shapes.tolist() == [[4, 2, 3], [5, 2, 3]]
     assert read.spacings.tolist() == [[1.5, 1, 1]] * 2
     assert read.tissue.tolist() == [[[1.0, 2.0, 3.0]] * 2] * 2
+    assert read.orientations == ("LPS", "LPS")

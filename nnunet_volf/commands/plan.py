@@ -196,6 +196,6 @@ def _plan_and_say(args: argparse.Namespace, dataset: Any) -> plans.PlannedDatase
     print(f"{planned.name}, {args.c}, {args.name}: {origin}")
     for name, value in comparison.describe(archive, planned, args.c, method):
         print(f"  {name:15} {value}")
-    for note in [*notes, *comparison.warnings(archive, planned, args.c)]:
+    for note in [*notes, *comparison.warnings(archive, planned, args.c, method)]:
         print(f"  warning: {note}")
     return planned
