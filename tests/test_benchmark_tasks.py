@@ -14,6 +14,8 @@ import pytest
 import SimpleITK
 from conftest import NnUNetFolders
 
+from nnunet_volf.pretext.catalogue import METHODS, load_settings
+
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -78,6 +80,14 @@ def test_the_hippocampus_task_is_found_in_any_layout_and_its_parts_share_no_case
     with pytest.raises(SystemExit):
         run_script("hippocampus", monkeypatch, source, "--training", 60)
     assert "--training 60: give 20 to 59." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", sorted((SCRIPTS / "recipe").glob("*.json")), ids=lambda file: file.name)
+def test_every_variant_of_the_search_has_settings_that_hold(file: Path) -> None:
+    variants = json.loads(file.read_text())
+    for one in variants.values():
+        load_settings(METHODS[one["pretext"]]).from_mapping(one.get("set", {}))
+    assert len(variants) > 1
 
 
 def test_small_plans_change_the_network_and_nothing_else(
