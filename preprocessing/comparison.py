@@ -18,7 +18,7 @@ from nnunet_volf.pretext.settings import PretrainingSettings
 from nnunet_volf.pretext.volf.settings import VolFSettings
 
 from .imported import read_manifest
-from .orientation import REORIENTING, on_its_head
+from .orientation import REORIENTING, flipped
 
 # Resampling by more than this invents or throws away detail that fine-tuning will see or not see.
 MUCH_RESAMPLED = 1.5
@@ -73,7 +73,7 @@ def warnings(archive: Archive, planned: PlannedDataset, configuration: str, meth
     plan = planned.configuration(configuration)
     return [
         *_few(archive),
-        *_on_their_head(archive, planned, planned.settings(configuration, method=method)),
+        *_on_their_head(archive, planned, plan, planned.settings(configuration, method=method)),
         *_intensities(archive, plan, planned.plans["foreground_intensity_properties_per_channel"]),
         *_spacings(archive, planned, plan),
         *_sizes(shapes_after(archive, planned, configuration), plan["patch_size"]),
@@ -85,14 +85,17 @@ def _few(archive: Archive) -> Iterator[str]:
         yield f"only {len(archive)} cases: pretraining lives on many"
 
 
-def _on_their_head(archive: Archive, planned: PlannedDataset, settings: PretrainingSettings) -> Iterator[str]:
+def _on_their_head(
+    archive: Archive, planned: PlannedDataset, plan: dict[str, Any], settings: PretrainingSettings
+) -> Iterator[str]:
     if not (isinstance(settings, VolFSettings) and settings.turned):
         return
     if planned.plans["image_reader_writer"].endswith(REORIENTING):
         return
+    axes = planned.plans["transpose_forward"][-len(plan["patch_size"]) :]  # in 2D those within a slice
     stored = Counter(archive.orientations)
     for usual, count in stored.items():
-        other = on_its_head(usual)
+        other = flipped(usual, axes)
         if MANY_ON_THEIR_HEAD * len(archive) <= stored[other] and (stored[other], other) < (count, usual):
             yield (
                 f"{count} cases are stored {usual} and {stored[other]} cases {other}, which is the same on its head: "

@@ -36,10 +36,10 @@ def orientation_code(direction: Sequence[float]) -> str:
     return "".join(letters)
 
 
-def on_its_head(code: str) -> str:
-    """Return the code of an image flipped along every axis: RAI for LPS."""
+def flipped(code: str, axes: Sequence[int] = (0, 1, 2)) -> str:
+    """Return the code of an image flipped along array axes (z, y, x): RAI for LPS along all, RAS within slices."""
     opposite = {letter: other for pair in _TOWARDS for letter, other in (pair, pair[::-1])}
-    return "".join(opposite[letter] for letter in code)
+    return "".join(opposite[letter] if 2 - place in axes else letter for place, letter in enumerate(code))
 
 
 def reoriented(volume: Volume) -> NDArray[Any]:

@@ -183,8 +183,19 @@ def test_scans_on_their_head_are_told_where_the_foreground_is_turned(
     assert [line.partition(":")[0] for line in found] == ([told] if told else [])
     assert warnings(made, planned([1.0, 1.0, 1.0]), "x", VOLF) == [], "not turned"
     assert warnings(made, planned([1.0, 1.0, 1.0], turned=True), "x", METHODS["mae"]) == [], "another pretext"
+    if told:
+        assert warnings(made, planned([1.0, 1.0], turned=True), "x", VOLF) == [], "slices stand alike"
     reordered = planned([1.0, 1.0, 1.0], turned=True, reader="NibabelIOWithReorient")
     assert warnings(made, reordered, "x", VOLF) == [], "nnU-Net brings them into one order"
+
+
+def test_slices_on_their_head_are_told_for_a_plan_of_slices() -> None:
+    made = replace(archive(4), orientations=("LPS", "LPS", "LPS", "RAS"))
+    told = "3 cases are stored LPS and 1 cases RAS, which is the same on its head"
+    (axial,) = (line for line in warnings(made, planned([1.0, 1.0], turned=True), "x", VOLF) if "stored" in line)
+    assert axial.startswith(told)
+    sagittal = warnings(made, planned([1.0, 1.0], order=[2, 0, 1], turned=True), "x", VOLF)
+    assert not any("stored" in line for line in sagittal)
 
 
 def test_the_worst_comes_first() -> None:
