@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from nnunet_volf.preprocessing import content
 from nnunet_volf.preprocessing.content import content_hash
-from nnunet_volf.preprocessing.orientation import nearest_axes, orientation_code, reoriented
+from nnunet_volf.preprocessing.orientation import flipped, nearest_axes, orientation_code, reoriented
 from nnunet_volf.preprocessing.volumes import Volume, read_volume
 
 quick = settings(max_examples=40, deadline=None)
@@ -200,6 +200,14 @@ def test_codes_are_those_of_nibabel(seed: int) -> None:
 
 def test_the_code_of_itks_identity_is_lps() -> None:
     assert orientation_code(np.eye(3).ravel()) == "LPS"
+
+
+@given(SEEDS, st.sets(st.integers(0, 2)))
+@quick
+def test_the_code_of_a_flipped_image_is_that_of_its_header(seed: int, axes: set[int]) -> None:
+    matrix = rotation(seed)
+    turned = matrix * [-1 if 2 - column in axes else 1 for column in range(3)]  # columns are the stored axes x, y and z
+    assert flipped(orientation_code(matrix.ravel()), sorted(axes)) == orientation_code(turned.ravel())
 
 
 @given(SEEDS, st.sampled_from(STORAGES))
