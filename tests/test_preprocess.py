@@ -472,7 +472,7 @@ def test_parts_that_run_at_the_same_time_do_not_disturb_each_other(
         (planned.folder / "nnUNetPlans_x" / name).unlink()
     processes = [start(tmp_path, part) for part in ("0/2", "1/2")]
     for process in processes:
-        process.communicate(timeout=60)
+        process.communicate(timeout=200)
         assert process.returncode == 0
     assert files(planned) == undisturbed
     assert not list(planned.folder.glob("quarantine*"))
