@@ -1,4 +1,4 @@
-"""How much anatomy do pretrained features hold already? A linear probe: a screen that takes seconds and no training.
+"""How much anatomy do pretrained features hold already? A linear probe: a screen without any training.
 
 The network stays as it is. What its stages give at a voxel, all scales together, is what a multinomial logistic
 regression is fitted on, with the labelled cases that `nnunet-volf benchmark` would draw; the Dice of the test cases

@@ -18,17 +18,20 @@ from matplotlib.axes import Axes
 from nnunet_volf.benchmark.analysis.comparisons import Level
 from nnunet_volf.benchmark.analysis.findings import MEAN, findings
 from nnunet_volf.benchmark.folder import EXPERIMENT, collect, read_experiment
+from nnunet_volf.benchmark.report.drawing import styles_of
 from nnunet_volf.benchmark.results import METRIC_NAMES
 
 PANEL, SIDE, ABOVE, BELOW = (4.6, 3.1), 0.75, 0.95, 0.62  # inches
+# Colour and shape by the number of an arm's style: shapes are those of the report.
 MARKS = (
-    ("scratch", INK, "o"),
-    ("volf", "#f2a65a", "D"),
-    ("encoder", "#6fb7e9", "^"),
-    ("stock", "#8b93a7", "s"),
-    ("mae", "#7fd1a5", "v"),
+    (INK, "o"),
+    ("#f2a65a", "D"),
+    ("#6fb7e9", "^"),
+    ("#8b93a7", "s"),
+    ("#7fd1a5", "v"),
+    ("#d98cb3", "X"),
+    ("#c9b458", "p"),
 )
-OTHERS = (("#d98cb3", "P"), ("#c9b458", "X"), ("#a48be0", "h"))
 SPREAD = 0.62  # of the room of a number of labels that its markers take
 
 
@@ -98,10 +101,8 @@ def panel(axes: Axes, shown: Sequence[Level], marks: Mapping[str, tuple[str, str
 
 
 def marks_of(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return colour and shape of each arm: fixed for the usual ones, in turn for others."""
-    usual = {name: (colour, shape) for name, colour, shape in MARKS if name in arms}
-    others = [arm for arm in arms if arm not in usual]
-    return {**usual, **{arm: OTHERS[n % len(OTHERS)] for n, arm in enumerate(others)}}
+    """Return colour and shape of each arm, the same for the usual ones as in every report."""
+    return {arm: MARKS[style] for arm, style in styles_of(arms).items()}
 
 
 if __name__ == "__main__":

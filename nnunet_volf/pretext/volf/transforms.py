@@ -96,14 +96,15 @@ class VolumeFusionTransform(BasicTransform):
     def apply(self, data: dict[str, Any], *, layout: Layout) -> dict[str, Any]:
         """Fuse the pair by the layout; image (c, *patch) float32, segmentation (1, *patch) uint8."""
         _check_pair(data["image"], data["partner"], self.patch)
-        partner = turn(data["partner"]) if self.settings.turned else data["partner"]
-        image, labels = volume_fusion(data["image"], partner, layout, self.settings.coefficients)
+        if self.settings.turned:
+            data = {**data, **{name: turn(data[name]) for name in ("partner", "partner_inside") if name in data}}
+        image, labels = volume_fusion(data["image"], data["partner"], layout, self.settings.coefficients)
         if "image_inside" in data:
-            inside = turn(data["partner_inside"]) if self.settings.turned else data["partner_inside"]
+            inside = data["partner_inside"]
             if isinstance(layout, Shuffle):  # the mask goes where the foreground went
                 inside = move_blocks(inside, layout)
             labels[(data["image_inside"] <= 0) & (inside <= 0)] = 0
-        return {**data, "image": image, "partner": partner, "segmentation": labels}
+        return {**data, "image": image, "segmentation": labels}
 
 
 def turn(crop: Tensor) -> Tensor:
