@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -30,6 +29,7 @@ from nnunet_volf.benchmark.experiment import Cases
 from nnunet_volf.benchmark.subsets import divide, subset
 from nnunet_volf.files import read_json
 from nnunet_volf.weights.dialects import read_pretrained
+from nnunet_volf.weights.target import architecture_of, build_network
 
 UNTRAINED = "untrained"
 PARTS = ("encoder", "decoder", "both")
@@ -136,12 +136,8 @@ def load(stored: Any, case: str) -> Case:
 
 def build(configuration: Mapping[str, Any], channels: int, classes: int, file: Path | None) -> nn.Module:
     """Return the network of a plan with pretrained weights but for the heads, or with those that a seed gives."""
-    made = configuration["architecture"]
     torch.manual_seed(0)
-    network: nn.Module = get_network_from_plans(
-        made["network_class_name"], made["arch_kwargs"], made["_kw_requires_import"], channels, classes,
-        deep_supervision=False,
-    )  # fmt: skip
+    network = build_network(architecture_of(configuration), channels, classes, initialize=True)
     if file is not None:
         own = {name: weight for name, weight in network.named_parameters() if ".seg_layers." not in name}
         trained = read_pretrained(file).tensors
