@@ -26,10 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_volf.benchmark.analysis.findings import MEAN, Comparison, Findings, findings
-from nnunet_volf.benchmark.analysis.wording import change, interval, p_value
+import results_tables
+
 from nnunet_volf.benchmark.arms import SCRATCH
-from nnunet_volf.benchmark.folder import EXPERIMENT, collect, read_experiment
 from nnunet_volf.pretext.catalogue import METHODS
 from nnunet_volf.training_files import SUMMARY
 
@@ -91,7 +90,8 @@ def main() -> None:
         "--labels", *arguments.labels, "--seeds", arguments.seeds, "-device", arguments.device,
         "-o", str(arguments.o), *behind,
     )  # fmt: skip
-    tables = "\n\n".join([pretraining_table(checkpoints), benchmark_tables(arguments.o)])
+    against = [SCRATCH, *checkpoints][:2] if len(checkpoints) > 1 else [SCRATCH]
+    tables = "\n\n".join([pretraining_table(checkpoints), *(results_tables.table(arguments.o, arm) for arm in against)])
     (arguments.o / TABLES).write_text(f"{tables}\n", encoding="utf-8")
     print(f"\n{tables}\n\n{arguments.o / TABLES}")
 
@@ -183,44 +183,6 @@ def pretraining_table(checkpoints: dict[str, Path]) -> str:
         said = ", ".join(f"{name} {value:.3f}" for name, value in numbers.items())
         rows.append(f"| {pretext} | {steps:,} | {summary.get('loss', float('nan')):.3f} | {said} |")
     return "\n".join(rows)
-
-
-def benchmark_tables(folder: Path) -> str:
-    """Return the table of a benchmark as docs/benchmarks.md has it, and the first pretext against the others."""
-    experiment = read_experiment(folder / EXPERIMENT)
-    found = findings(experiment, *collect(folder, experiment.runs()))
-    levels = {(one.labels, one.arm, one.metric): one for one in found.levels if one.label == MEAN}
-    rows = [
-        "| labels | arm | Dice | each seed | difference to scratch | cases | p | NSD | HD95 (mm) |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    against = {(one.labels, one.arm): one for one in _dice(found) if one.reference == SCRATCH}
-    for labels in experiment.labels:
-        for arm in experiment.arms:
-            own = [levels.get((labels, arm.name, metric)) for metric in ("dice", "nsd", "hd95")]
-            if own[0] is None:
-                continue
-            means = [f"{one.mean.value:.{digits}f}" if one else "" for one, digits in zip(own, (3, 3, 2), strict=True)]
-            seeds = ", ".join(f"{value:.3f}" for value in own[0].per_seed)
-            difference = _difference(against.get((labels, arm.name)))
-            rows.append(f"| {labels} | {arm.name} | {means[0]} | {seeds} | {difference} | {means[1]} | {means[2]} |")
-    others = [one for one in _dice(found) if one.reference != SCRATCH]
-    if others:
-        rows += ["", "| labels | | difference | cases | p |", "|---|---|---|---|---|"]
-        rows += [f"| {one.labels} | {one.arm} minus {one.reference} | {_difference(one)} |" for one in others]
-    return "\n".join([*rows, "", found.verdict.sentence, *found.missing])
-
-
-def _dice(found: Findings) -> list[Comparison]:
-    return [one for one in found.comparisons if (one.metric, one.label) == ("dice", MEAN)]
-
-
-def _difference(one: Comparison | None) -> str:
-    """Return three cells: the difference with its interval, in how many cases, and how likely by chance."""
-    if one is None:
-        return " | | "
-    p = p_value(one.p_holm) if one.p_holm is not None else ""
-    return f"{change(one.difference.value)} ({interval(one.difference)}) | {one.better} / {one.worse} | {p}"
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from card import CARD, INK, QUIET, card, save
 from matplotlib.axes import Axes
+from results_tables import read
 
 from nnunet_volf.benchmark.analysis.comparisons import Level
-from nnunet_volf.benchmark.analysis.findings import MEAN, findings
-from nnunet_volf.benchmark.folder import EXPERIMENT, collect, read_experiment
+from nnunet_volf.benchmark.analysis.score_grid import MEAN
 from nnunet_volf.benchmark.report.drawing import styles_of
 from nnunet_volf.benchmark.results import METRIC_NAMES
 
@@ -51,8 +51,7 @@ def main() -> None:
 
 def levels(folder: Path, metric: str) -> list[Level]:
     """Return how good each arm is, over all classes."""
-    experiment = read_experiment(folder / EXPERIMENT)
-    found = findings(experiment, *collect(folder, experiment.runs()))
+    _, found, _ = read(folder)
     return [level for level in found.levels if (level.metric, level.label) == (metric, MEAN)]
 
 

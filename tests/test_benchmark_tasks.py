@@ -112,6 +112,7 @@ def test_small_plans_change_the_network_and_nothing_else(
 def test_variants_of_a_pretext_get_plans_and_settings_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
     # By its file: the tests have a module of that name, too.
     found = importlib.util.spec_from_file_location("pretexts_side_by_side", SCRIPTS / "pretexts.py")
     script = importlib.util.module_from_spec(found)
