@@ -14,6 +14,7 @@ from nnunet_volf.benchmark.folder import collect, note_failure, only_benchmark, 
 from nnunet_volf.benchmark.results import Outcome, Run, Score
 from nnunet_volf.errors import BenchmarkError
 from nnunet_volf.files import write_json
+from nnunet_volf.finetune_settings import FineTuneSettings
 from nnunet_volf.locks import Held
 
 QUESTION = Experiment(
@@ -106,6 +107,16 @@ def test_another_question_is_refused_with_what_differs(tmp_path: Path, other: di
     assert message in str(refused.value)
     assert "choose another folder with -o" in str(refused.value)
     assert read_experiment(tmp_path / "b" / "experiment.json") == QUESTION
+
+
+def test_a_setting_that_an_older_version_did_not_have_is_no_other_question(tmp_path: Path) -> None:
+    known = FineTuneSettings().to_mapping()
+    before = {name: value for name, value in known.items() if name != "heads_rate"}
+    open_folder(tmp_path / "b", replace(QUESTION, settings=before))
+    with pytest.raises(BenchmarkError, match=r"question: settings\.heads_rate was 1\.0 and is 5\.0\. Ask"):
+        open_folder(tmp_path / "b", replace(QUESTION, settings={**known, "heads_rate": 5.0}))
+    open_folder(tmp_path / "b", replace(QUESTION, settings=known))
+    assert read_experiment(tmp_path / "b" / "experiment.json").settings == known
 
 
 def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path) -> None:
