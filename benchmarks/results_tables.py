@@ -62,7 +62,7 @@ def table(folder: Path, against: str = SCRATCH) -> str:
                 "all" if labels == ALL else str(labels),
                 arm,
                 f"{mean_over_cases(dice):.3f}",
-                ", ".join(f"{value:.3f}" for value in np.nanmean(dice[~np.isnan(dice).all(axis=1)], axis=1)),
+                ", ".join("-" if np.isnan(seed).all() else f"{np.nanmean(seed):.3f}" for seed in dice),
                 *difference(compared.get((labels, arm)), corrected.get((labels, arm))),
                 f"{mean_over_cases(nsd):.3f}",
                 f"{mean_over_cases(hd95):.2f}",

@@ -89,13 +89,16 @@ def test_any_arm_may_be_what_the_others_are_compared_with(script: ModuleType, fo
 def test_what_is_not_done_is_left_out_and_said(script: ModuleType, folder: Path) -> None:
     for seed in range(3):
         shutil.rmtree(run_folder(folder, Run("encoder", 10, seed, 0)))
+    shutil.rmtree(run_folder(folder, Run("encoder", 3, 1, 0)))
     text = script.table(folder)
     _, rows = rows_of(text)
-    assert ("3", "encoder") in rows
+    first, second, third = rows["3", "encoder"][1].split(", ")
+    assert second == "-"
+    assert 0 < float(first) != float(third) > 0
     assert ("10", "encoder") not in rows
     assert ("all", "encoder") not in rows
     assert ("all", "volf") in rows
-    assert "Not done yet: 3 of 18 trainings (3 of encoder)." in text
+    assert "Not done yet: 4 of 18 trainings (4 of encoder)." in text
 
 
 def test_the_rates_are_those_that_the_report_shows(script: ModuleType, tmp_path: Path) -> None:
