@@ -14,11 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 
+from results_tables import difference, each_seed
+
 from nnunet_volf.benchmark.analysis.comparisons import compare
 from nnunet_volf.benchmark.analysis.crossed_bootstrap import mean_over_cases
 from nnunet_volf.benchmark.analysis.score_grid import MEAN, score_grid
 from nnunet_volf.benchmark.analysis.statistics import holm
-from nnunet_volf.benchmark.analysis.wording import change, interval, p_value
 from nnunet_volf.benchmark.folder import EXPERIMENT, collect, read_experiment
 from nnunet_volf.benchmark.results import METRIC_NAMES, Outcome
 
@@ -64,17 +65,12 @@ def main() -> None:
             values = grid.table(name, labels, arguments.metric, MEAN)
             mine = [o for o in outcomes if (o.run.arm, o.run.labels) == (name, labels)]
             comparison, p = against.get((labels, name), (None, None))
-            difference = (
-                f"{change(comparison.difference.value)} ({interval(comparison.difference)})" if comparison else ""
-            )
             cells = (
                 labels,
                 name,
                 f"{mean_over_cases(values):.3f}",
-                ", ".join(f"{fmean(seed):.3f}" for seed in values.tolist()),
-                difference,
-                f"{comparison.better} / {comparison.worse}" if comparison else "",
-                p_value(p) if comparison else "",
+                each_seed(values),
+                *difference(comparison, p),
                 f"{fmean(o.curve[-1] for o in mine):.3f}",
                 f"{median(o.seconds for o in mine):.0f}",
             )

@@ -90,7 +90,8 @@ def main() -> None:
         "--labels", *arguments.labels, "--seeds", arguments.seeds, "-device", arguments.device,
         "-o", str(arguments.o), *behind,
     )  # fmt: skip
-    against = [SCRATCH, *checkpoints][:2] if len(checkpoints) > 1 else [SCRATCH]
+    first, *others = checkpoints
+    against = [SCRATCH, first] if others else [SCRATCH]
     tables = "\n\n".join([pretraining_table(checkpoints), *(results_tables.table(arguments.o, arm) for arm in against)])
     (arguments.o / TABLES).write_text(f"{tables}\n", encoding="utf-8")
     print(f"\n{tables}\n\n{arguments.o / TABLES}")

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from results_tables import read
 
 from nnunet_volf.benchmark.analysis.comparisons import Level
-from nnunet_volf.benchmark.analysis.score_grid import MEAN
+from nnunet_volf.benchmark.analysis.findings import MEAN, findings
 from nnunet_volf.benchmark.report.drawing import styles_of
 from nnunet_volf.benchmark.results import METRIC_NAMES
 
@@ -51,8 +51,7 @@ def main() -> None:
 
 def levels(folder: Path, metric: str) -> list[Level]:
     """Return how good each arm is, over all classes."""
-    _, found, _ = read(folder)
-    return [level for level in found.levels if (level.metric, level.label) == (metric, MEAN)]
+    return [level for level in findings(*read(folder)).levels if (level.metric, level.label) == (metric, MEAN)]
 
 
 def draw(tasks: Mapping[str, Sequence[Level]], metric: str, path: Path) -> None:

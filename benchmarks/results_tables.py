@@ -11,20 +11,23 @@ the rows `all` compare the means over them, case by case and seed by seed.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_volf.benchmark.analysis.comparisons import Comparison, compare
-from nnunet_volf.benchmark.analysis.crossed_bootstrap import mean_over_cases
-from nnunet_volf.benchmark.analysis.findings import Findings, findings
+from nnunet_volf.benchmark.analysis.crossed_bootstrap import Floats, mean_over_cases
+from nnunet_volf.benchmark.analysis.findings import findings
+from nnunet_volf.benchmark.analysis.rates import at_rates, choose_rates
 from nnunet_volf.benchmark.analysis.score_grid import MEAN, ScoreGrid, score_grid
 from nnunet_volf.benchmark.analysis.statistics import holm
 from nnunet_volf.benchmark.analysis.wording import change, interval, p_value
 from nnunet_volf.benchmark.arms import SCRATCH
 from nnunet_volf.benchmark.experiment import Experiment
 from nnunet_volf.benchmark.folder import EXPERIMENT, collect, read_experiment
+from nnunet_volf.benchmark.results import Failure, Outcome
 
 ALL = 0  # in place of a number of labels: the mean over all of them
 COLUMNS = ("Dice", "each seed", "minus {}", "cases", "p", "NSD", "HD95 (mm)", "steps to scratch's Dice")
@@ -42,7 +45,9 @@ def main() -> None:
 
 def table(folder: Path, against: str = SCRATCH) -> str:
     """Return the table of one benchmark."""
-    experiment, found, grid = read(folder)
+    experiment, outcomes, failures = read(folder)
+    found = findings(experiment, outcomes, failures)
+    grid = grid_of(experiment, outcomes)
     arms = [arm.name for arm in experiment.arms]
     if against not in arms:
         raise SystemExit(f"{folder} has no arm {against}, but {', '.join(arms)}.")
@@ -62,7 +67,7 @@ def table(folder: Path, against: str = SCRATCH) -> str:
                 "all" if labels == ALL else str(labels),
                 arm,
                 f"{mean_over_cases(dice):.3f}",
-                ", ".join("-" if np.isnan(seed).all() else f"{np.nanmean(seed):.3f}" for seed in dice),
+                each_seed(dice),
                 *difference(compared.get((labels, arm)), corrected.get((labels, arm))),
                 f"{mean_over_cases(nsd):.3f}",
                 f"{mean_over_cases(hd95):.2f}",
@@ -73,6 +78,11 @@ def table(folder: Path, against: str = SCRATCH) -> str:
     return "\n\n".join(["\n".join(f"| {' | '.join(row)} |" for row in rows), *said, *found.missing])
 
 
+def each_seed(values: Floats) -> str:
+    """Return the mean of each seed; one that has none yet is a dash."""
+    return ", ".join("-" if np.isnan(seed).all() else f"{np.nanmean(seed):.3f}" for seed in values)
+
+
 def difference(one: Comparison | None, p: float | None) -> tuple[str, str, str]:
     """Return a difference with its interval, in how many cases it is one, and how likely by chance."""
     if one is None:
@@ -80,13 +90,16 @@ def difference(one: Comparison | None, p: float | None) -> tuple[str, str, str]:
     return f"{change(one.difference.value)} ({interval(one.difference)})", f"{one.better} / {one.worse}", p_value(p)
 
 
-def read(folder: Path) -> tuple[Experiment, Findings, ScoreGrid]:
-    """Return what was asked and found, and the scores of all arms at the rates that their report shows."""
+def read(folder: Path) -> tuple[Experiment, list[Outcome], list[Failure]]:
+    """Return what was asked, and what there is of it."""
     experiment = read_experiment(folder / EXPERIMENT)
-    outcomes, failures = collect(folder, experiment.runs())
-    found = findings(experiment, outcomes, failures)
-    chosen = [o for o in outcomes if o.run.rate == found.chosen_rates[f"{o.run.arm}/{o.run.labels}"]]
-    return experiment, found, with_means_over_labels(score_grid(chosen, tuple(experiment.classes.values())), experiment)
+    return experiment, *collect(folder, experiment.runs())
+
+
+def grid_of(experiment: Experiment, outcomes: Sequence[Outcome]) -> ScoreGrid:
+    """Return the scores of all arms at the rates that their report shows, and their means over the labels."""
+    chosen = at_rates(outcomes, choose_rates(outcomes))
+    return with_means_over_labels(score_grid(chosen, tuple(experiment.classes.values())), experiment)
 
 
 def with_means_over_labels(grid: ScoreGrid, experiment: Experiment) -> ScoreGrid:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from written_benchmarks import write_benchmark
 
+from nnunet_volf.benchmark.analysis.findings import findings
 from nnunet_volf.benchmark.folder import run_folder
 from nnunet_volf.benchmark.results import METRICS, Outcome, Run
 
@@ -105,13 +106,14 @@ def test_the_rates_are_those_that_the_report_shows(script: ModuleType, tmp_path:
     asked = replace(ASKED, labels=(3,), rates=(0.5, 1.0))
     folder = Path(write_benchmark(tmp_path / "rates", asked, GAINS))
     _, rows = rows_of(script.table(folder))
-    _, found, _ = script.read(folder)
+    found = findings(*script.read(folder))
     shown = {level.arm: level.mean.value for level in found.levels if (level.metric, level.label) == ("dice", "mean")}
     assert {arm: float(cells[0]) for (_, arm), cells in rows.items()} == pytest.approx(shown, abs=0.00051)
 
 
 def test_the_mean_over_labels_pairs_seeds_and_cases(script: ModuleType, folder: Path) -> None:
-    _, _, grid = script.read(folder)
+    experiment, outcomes, _ = script.read(folder)
+    grid = script.grid_of(experiment, outcomes)
     for metric in METRICS:
         both = [grid.table("volf", labels, metric, "mean") for labels in (3, 10)]
         np.testing.assert_allclose(grid.table("volf", script.ALL, metric, "mean"), (both[0] + both[1]) / 2)

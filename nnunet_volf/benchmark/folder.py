@@ -83,11 +83,9 @@ def collect(folder: Path, runs: Sequence[Run]) -> tuple[list[Outcome], list[Fail
 
 def _require_same(folder: Path, before: Experiment, now: Experiment) -> None:
     old, new = before.to_mapping(), now.to_mapping()
-    for question in (
-        old,
-        new,
-    ):  # a setting that came with a later version: before it, trainings did as its default says
-        question["settings"] = {**FineTuneSettings().to_mapping(), **question["settings"]}
+    defaults = FineTuneSettings().to_mapping()  # before a setting existed, trainings did as its default says
+    for question in (old, new):
+        question["settings"] = {**defaults, **question["settings"]}
     changed = [_difference(name, old[name], new[name]) for name in old if name not in _MAY_CHANGE]
     changed.append(_difference("the hash of the plans", before.data.get("plans"), now.data.get("plans")))
     changed += [

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from nnunet_volf.benchmark.analysis.comparisons import Comparison, Level, compute_comparisons, compute_levels
 from nnunet_volf.benchmark.analysis.convergence import Convergence, compute_convergence
 from nnunet_volf.benchmark.analysis.label_efficiency import Worth, compute_worth
-from nnunet_volf.benchmark.analysis.rates import choose_rates
+from nnunet_volf.benchmark.analysis.rates import at_rates, choose_rates
 from nnunet_volf.benchmark.analysis.score_grid import MEAN, score_grid
 from nnunet_volf.benchmark.analysis.statistics import Interval
 from nnunet_volf.benchmark.analysis.verdict import Verdict, judge
@@ -36,7 +36,7 @@ class Findings:
 def findings(experiment: Experiment, outcomes: Sequence[Outcome], failures: Sequence[Failure]) -> Findings:
     """Compare all arms, also when only some of the trainings are done; the order of the outcomes does not matter."""
     rates = choose_rates(outcomes)
-    chosen = [outcome for outcome in outcomes if outcome.run.rate == rates[outcome.run.arm, outcome.run.labels]]
+    chosen = at_rates(outcomes, rates)
     grid = score_grid(chosen, tuple(experiment.classes.values()))
     levels, comparisons = compute_levels(experiment, grid), compute_comparisons(experiment, grid)
     convergence, worth = compute_convergence(experiment, chosen), compute_worth(levels)

@@ -22,6 +22,11 @@ def choose_rates(outcomes: Sequence[Outcome]) -> dict[tuple[str, int], float]:
     return {key: _best(by_rate) for key, by_rate in sorted(validated.items())}
 
 
+def at_rates(outcomes: Sequence[Outcome], rates: Mapping[tuple[str, int], float]) -> list[Outcome]:
+    """Return the outcomes of each arm and number of labels that have the rate chosen for them."""
+    return [outcome for outcome in outcomes if outcome.run.rate == rates[outcome.run.arm, outcome.run.labels]]
+
+
 def _best(by_rate: Mapping[float, Validated]) -> float:
     """Compare the factors on the seeds and folds that all have; of equals, take the one closest to 1."""
     shared = set.intersection(*(set(validated) for validated in by_rate.values()))
