@@ -5,24 +5,21 @@ Nothing is opened here but tables, and files without a known ending, to see whet
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from nnunet_volf.datasets import RAW, find_dataset
-from nnunet_volf.documents import read_document, read_text
 from nnunet_volf.errors import DataError
 
 from .dicom_headers import looks_like_dicom
 from .imported import channels_of, described
 from .refusals import Quarantined
+from .source_tables import TABLE_ENDINGS, TableRow, read_table
 from .volumes import FORMATS, ending_of
 
 DICOM_ENDINGS = (".dcm", ".ima", ".dicom")
@@ -43,9 +40,6 @@ _LABELS = ("labelsTr", "labelsTs")
 _NO_TEXT = "Its name, or that of a folder above, has bytes that are no UTF-8 text, which image readers do not open."
 _NO_FILE = "It is no file but a pipe, a socket or a device, which may never end."
 _NO_PATH = "It is listed under a name that no file can have."
-_PATH_COLUMNS = ("path", "image_path", "image", "file", "filename")
-_SUBJECT_COLUMNS = ("subject", "case", "patient", "id")
-_CHANNEL_COLUMNS = ("channel", "modality", "sequence")
 
 
 @dataclass(frozen=True)
@@ -77,9 +71,8 @@ def find(source: str) -> Found:
     if path.is_dir():
         found = _from_nnunet(path) if _is_nnunet(path) else _from_folder(path)
     elif path.is_file():
-        readers = {".csv": _csv_rows, ".tsv": _csv_rows, ".json": _json_rows}
-        reader = readers.get(path.suffix.lower())
-        found = _from_rows(reader(path), path.parent) if reader else _from_paths([path], path.parent)
+        table = path.suffix.lower() in TABLE_ENDINGS
+        found = _from_rows(read_table(path), path.parent) if table else _from_paths([path], path.parent)
     elif re.fullmatch(r"\d+|Dataset\d{3}_.+", source):
         found = _from_nnunet(find_dataset(source, RAW))
     elif glob.has_magic(source):
@@ -184,17 +177,10 @@ def _root_of_glob(pattern: Path) -> Path:
     return Path(*pattern.parts[:first])
 
 
-def _from_rows(rows: list[dict[str, str]], base: Path) -> Found:
+def _from_rows(rows: list[TableRow], base: Path) -> Found:
     found = Found()
-    for number, row in enumerate(rows, start=1):
-        text = _column(row, _PATH_COLUMNS)
-        if not text:
-            raise DataError(
-                f"Row {number} of the table names no image. It has {', '.join(row) or 'no columns'}; the path belongs "
-                f"into a column called one of: {', '.join(_PATH_COLUMNS)}."
-            )
+    for text, subject, channel in rows:
         path = base / _at_home(text)
-        subject, channel = _column(row, _SUBJECT_COLUMNS), _column(row, _CHANNEL_COLUMNS)
         image = ending_of(path) in FORMATS
         if not can_be(path):
             found.quarantined.append(Quarantined(text, "find", "missing", _NO_PATH, "Correct the table."))
@@ -242,44 +228,6 @@ def _add_folder(found: Found, row: SourceItem) -> None:
     if not inside.items and not inside.quarantined:
         advice = "Correct the table, or take the row out."
         found.quarantined.append(Quarantined(row.name, "find", "missing", "This folder holds no image.", advice))
-
-
-def _column(row: dict[str, str], names: tuple[str, ...]) -> str | None:
-    return next((row[name] for name in names if row.get(name)), None)
-
-
-def _csv_rows(table: Path) -> list[dict[str, str]]:
-    text = read_text(table)
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    try:
-        return [
-            {key.strip().lower(): (value or "").strip() for key, value in row.items() if key is not None}
-            for row in csv.DictReader(io.StringIO(text), delimiter=delimiter)
-        ]
-    except csv.Error as error:
-        raise DataError(f"{table} is no table ({error}). Save it as 'CSV UTF-8'.") from error
-
-
-def _json_rows(table: Path) -> list[dict[str, str]]:
-    """Read a list of paths or rows, or any tree whose leaves hold ``image_path`` (nnssl's pretrain_data.json)."""
-    try:
-        return list(_json_leaves(read_document(table), ""))
-    except RecursionError as error:
-        raise DataError(f"{table} holds lists in lists, many hundred deep. Give the list as CSV.") from error
-
-
-def _json_leaves(content: Any, subject: str) -> Iterator[dict[str, str]]:
-    if isinstance(content, str):
-        yield {"path": content}
-    elif isinstance(content, list):
-        for entry in content:
-            yield from _json_leaves(entry, subject)
-    elif isinstance(content, dict) and _column(content, _PATH_COLUMNS):
-        yield {"subject": subject, **{key: value for key, value in content.items() if isinstance(value, str)}}
-    elif isinstance(content, dict):
-        for key, entry in content.items():
-            if isinstance(entry, (dict, list)):
-                yield from _json_leaves(entry, f"{subject}/{key}" if isinstance(entry, dict) else subject)
 
 
 def _is_nnunet(folder: Path) -> bool:
