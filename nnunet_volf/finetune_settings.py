@@ -18,6 +18,7 @@ FINE_TUNE_KEY = "volf_finetune"
 FINE_TUNING = "fine-tuning"  # what checkpoints call it
 
 FIRST = ("none", "heads", "decoder")
+FILTER_SIZES = ("initial", "loaded")
 
 # What an optimizer and its groups of parameters are made by: its state fits no other.
 OF_THE_OPTIMIZER = ("optimizer", "first", "layer_decay", "heads_rate")
@@ -35,12 +36,16 @@ FINE_TUNE_PRESETS: dict[str, dict[str, Any]] = {
         "first": "none",
         "layer_decay": 1.0,
         "heads_rate": 1.0,
+        "filter_sizes": "loaded",
     },
 }
 
+# What trainings did before a setting existed, where that is not its default.
+BEFORE_IT_EXISTED = {"filter_sizes": "loaded"}
+
 RULES = Rules(
     presets=FINE_TUNE_PRESETS,
-    choices={"optimizer": OPTIMIZERS, "first": FIRST, "cpu_precision": CPU_PRECISIONS},
+    choices={"optimizer": OPTIMIZERS, "first": FIRST, "filter_sizes": FILTER_SIZES, "cpu_precision": CPU_PRECISIONS},
     whole_numbers={
         "epochs": (1, None),
         "iterations": (1, None),
@@ -80,6 +85,9 @@ class FineTuneSettings(Settings):
     first_share: float = 0.05  # share of the training for it: 50 of 1000 epochs in the OpenMind study
     layer_decay: float = 1.0  # factor of the rate for each step away from the output; 1: the same for all layers
     heads_rate: float = 1.0  # factor of the heads' rate: they start from nothing where all else was pretrained
+
+    # Of pretrained filters; initial: what they compute, at the size that the network's own had, which learns faster.
+    filter_sizes: str = "initial"
 
     cpu_precision: str = "auto"  # on a CPU: bfloat16 where it has instructions for it, else float32
     save_every_epochs: int = 10

@@ -119,6 +119,15 @@ def test_a_setting_that_an_older_version_did_not_have_is_no_other_question(tmp_p
     assert read_experiment(tmp_path / "b" / "experiment.json").settings == known
 
 
+def test_results_of_a_version_that_left_filters_as_they_were_are_no_answer_to_what_is_asked_now(tmp_path: Path) -> None:
+    known = FineTuneSettings().to_mapping()
+    before = {name: value for name, value in known.items() if name != "filter_sizes"}
+    open_folder(tmp_path / "b", replace(QUESTION, settings=before))
+    with pytest.raises(BenchmarkError, match=r"settings\.filter_sizes was loaded and is initial"):
+        open_folder(tmp_path / "b", replace(QUESTION, settings=known))
+    open_folder(tmp_path / "b", replace(QUESTION, settings={**known, "filter_sizes": "loaded"}))
+
+
 def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(BenchmarkError, match=r"holds other files and no experiment\.json"):

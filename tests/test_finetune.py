@@ -20,6 +20,7 @@ from often import often
 from training import DATASET, FINE_TUNER, change_plans, make_trainer, weights_of, with_fine_tuning, with_settings
 
 from nnunet_volf.errors import SettingsError, TrainingError, WeightsError
+from nnunet_volf.filter_sizes import filter_sizes
 from nnunet_volf.optimizers import make_optimizer
 from nnunet_volf.pretext.catalogue import METHODS
 from nnunet_volf.provenance import versions
@@ -113,7 +114,7 @@ def test_without_weights_the_log_says_that_this_is_the_scratch_arm(phantoms: NnU
 def test_the_weights_that_were_loaded_are_trained_and_named_in_log_and_checkpoint(
     phantoms: NnUNetFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plans = with_fine_tuning(epochs=1, iterations=1, learning_rate=1e-8)
+    plans = with_fine_tuning(epochs=1, iterations=1, learning_rate=1e-8, filter_sizes="loaded")
     file = pretrained_file(tmp_path, plans)
     as_command(monkeypatch, "-p", plans, "-tr", FINE_TUNER, "-pretrained_weights", str(file))
     run(loaded(fine_tuner(plans), file))
@@ -218,12 +219,37 @@ def test_a_training_stopped_before_its_first_step_goes_on_with_the_pretrained_we
     resumed = fine_tuner(plans, resume=True)
     assert (resumed.current_epoch, resumed.iteration) == (0, 0)
     weights = dict(resumed.network.named_parameters())
-    assert all(torch.all(w == 0.01) for name, w in weights.items() if "seg_layers" not in name)
+    assert all(torch.all(w == 0.01) for name, w in weights.items() if "transpconvs" in name)
+    for size, own in zip(filter_sizes(resumed.filters), trainer.initial_sizes, strict=True):
+        torch.testing.assert_close(size, own)
     run(resumed)
     calm = with_fine_tuning("Calm", save_every_epochs=1000)
     run(loaded(fine_tuner(calm), file))
     assert_same_weights(folder_of(phantoms, plans) / FINAL, folder_of(phantoms, calm) / FINAL)
     assert "It started from pretrained weights" in log_of(folder_of(phantoms, plans))
+
+
+@pytest.mark.parametrize("asked", ["initial", "loaded"])
+def test_pretrained_filters_get_the_size_of_a_new_networks_unless_told_otherwise(
+    phantoms: NnUNetFolders, tmp_path: Path, asked: str
+) -> None:
+    plans = with_fine_tuning(filter_sizes=asked, epochs=1, iterations=1, learning_rate=1e-8, cpu_precision="float32")
+    other = fine_tuner(plans)
+    other.initialize()
+    weights = other.network.state_dict()
+    torch.save({"network_weights": {n: w * 3 for n, w in weights.items()}}, tmp_path / "grown.pth")
+    trainer = loaded(fine_tuner(plans), tmp_path / "grown.pth")
+    images = torch.randn(1, 1, *trainer.configuration_manager.patch_size)
+    computed = trainer.network(images)
+    run(trainer)
+    grown = [float(now.mean() / own.mean()) for now, own in zip(
+        filter_sizes(trainer.filters), trainer.initial_sizes, strict=True
+    )]  # fmt: skip
+    assert grown == pytest.approx([1.0 if asked == "initial" else 3.0] * len(grown), rel=0.2)
+    for now, before in zip(trainer.network(images), computed, strict=True):
+        torch.testing.assert_close(now, before, atol=1e-3, rtol=1e-3)
+    said = "and have the size of a new network's again: they were up to 3." in log_of(folder_of(phantoms, plans))
+    assert said is (asked == "initial")
 
 
 def test_continuing_without_any_checkpoint_warns_that_it_is_a_new_scratch_training(
@@ -256,7 +282,8 @@ def test_the_rate_of_each_group_follows_the_schedule_step_by_step(phantoms: NnUN
 def test_a_part_that_waits_keeps_its_weights_bit_for_bit(
     phantoms: NnUNetFolders, tmp_path: Path, optimizer: str
 ) -> None:
-    plans = with_fine_tuning(first="decoder", first_share=0.9, epochs=1, weight_decay=0.5, optimizer=optimizer)
+    asked = {"first": "decoder", "first_share": 0.9, "weight_decay": 0.5, "filter_sizes": "loaded"}
+    plans = with_fine_tuning(**asked, epochs=1, optimizer=optimizer)
     trainer = loaded(fine_tuner(plans), pretrained_file(tmp_path, plans))
     steps = 2
     trainer.num_iterations_per_epoch = steps  # of the 3 that the schedule counts with

@@ -14,6 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_volf.datasets import preprocess_command
 from nnunet_volf.durable import DurableTraining
 from nnunet_volf.errors import DataError, TrainingError
+from nnunet_volf.filter_sizes import filter_sizes, normalised_filters, resize
 from nnunet_volf.finetune_settings import FINE_TUNE_KEY, FINE_TUNING, OF_THE_OPTIMIZER, FineTuneSettings
 from nnunet_volf.labelled_damage import damaged_labelled
 from nnunet_volf.learning_rates import ScheduledRates
@@ -54,6 +55,8 @@ class nnUNetTrainerVolFFineTune(DurableTraining, nnUNetTrainer):
     def initialize(self) -> None:
         """Find out whether the weights that will be loaded fit, and watch that they are loaded."""
         super().initialize()
+        self.filters = normalised_filters(self.network)
+        self.initial_sizes = filter_sizes(self.filters)
         if self.pretrained_weights is not None:  # before nnU-Net, whose own refusal is a bare assertion
             self.start = origin.look_before_loading(self.pretrained_weights, task_of_trainer(self))
         self.loading = origin.LoadingWatch(self.network)
@@ -92,6 +95,12 @@ class nnUNetTrainerVolFFineTune(DurableTraining, nnUNetTrainer):
         self.print_to_log_file("\n  ".join([f"Pretrained weights were loaded from {name}.", *self.start.lines]))
         for warning in self.start.warnings:
             self.print_to_log_file(f"WARNING: {warning}")
+        if self.settings.filter_sizes == "initial" and self.filters:
+            grown = max(resize(self.filters, self.initial_sizes))
+            self.print_to_log_file(
+                f"The filters keep what they compute, and have the size of a new network's again: they were up to "
+                f"{grown:.1f} times as large, and would have learnt that much more slowly."
+            )
         # Without a checkpoint `--c` starts a new training, and nnU-Net takes no pretrained weights together with it.
         self.epoch_outputs = []  # within epoch 0, of which no step is done
         self.save_checkpoint(str(Path(self.output_folder) / LATEST))

@@ -11,7 +11,7 @@ from nnunet_volf.benchmark.experiment import Experiment
 from nnunet_volf.benchmark.results import Failure, Outcome, Run
 from nnunet_volf.errors import BenchmarkError
 from nnunet_volf.files import read_json, write_json
-from nnunet_volf.finetune_settings import FineTuneSettings
+from nnunet_volf.finetune_settings import BEFORE_IT_EXISTED, FineTuneSettings
 from nnunet_volf.locks import only_one
 
 EXPERIMENT, RESULT, FAILED, LOG = "experiment.json", "result.json", "failed.json", "log.txt"
@@ -83,9 +83,9 @@ def collect(folder: Path, runs: Sequence[Run]) -> tuple[list[Outcome], list[Fail
 
 def _require_same(folder: Path, before: Experiment, now: Experiment) -> None:
     old, new = before.to_mapping(), now.to_mapping()
-    defaults = FineTuneSettings().to_mapping()  # before a setting existed, trainings did as its default says
+    without = {**FineTuneSettings().to_mapping(), **BEFORE_IT_EXISTED}
     for question in (old, new):
-        question["settings"] = {**defaults, **question["settings"]}
+        question["settings"] = {**without, **question["settings"]}
     changed = [_difference(name, old[name], new[name]) for name in old if name not in _MAY_CHANGE]
     changed.append(_difference("the hash of the plans", before.data.get("plans"), now.data.get("plans")))
     changed += [
