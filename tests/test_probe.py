@@ -5,34 +5,15 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
+from small_configuration import CONFIGURATION
 from torch import nn
 from torch.nn import functional
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 SHAPE = (11, 9, 14)  # of no side that a network can halve
-CONFIGURATION: dict[str, Any] = {
-    "architecture": {
-        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-        "arch_kwargs": {
-            "n_stages": 3,
-            "features_per_stage": [4, 6, 8],
-            "conv_op": "torch.nn.Conv3d",
-            "kernel_sizes": [[3] * 3] * 3,
-            "strides": [[1] * 3, [2] * 3, [2] * 3],
-            "n_conv_per_stage": [1] * 3,
-            "n_conv_per_stage_decoder": [1] * 2,
-            "conv_bias": True,
-            "norm_op": "torch.nn.InstanceNorm3d",
-            "norm_op_kwargs": {"affine": True},
-            "nonlin": "torch.nn.LeakyReLU",
-        },
-        "_kw_requires_import": ["conv_op", "norm_op", "nonlin"],
-    }
-}
 WIDTHS = (4, 6, 8, 6, 4)  # of the stages of encoder and decoder
 
 
