@@ -98,7 +98,7 @@ def stages(amount: Amount, folder: Path, processes: int) -> list[Stage]:
     plan = ("nnUNetv2_plan_and_preprocess", "-d", dataset, "-c", _CONFIGURATION, "-npfp", "1", "-np", "1")
     pretrain = (
         *("nnunet-volf", "pretrain", str(folder / "archive"), "--for", dataset, *on_cpu, "-np", "0", "--set"),
-        *_settings(*amount.pretraining, optimizer="adamw"),
+        *_settings(*amount.pretraining),
     )
     settings = (
         *("nnunet-volf", "settings", dataset, "--fine-tune", "--as", _FINE_TUNING_PLANS, "--set"),

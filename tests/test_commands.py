@@ -142,7 +142,7 @@ def test_an_archive_without_labels_has_no_fine_tuning_settings(
         (["settings", "901", "--fine-tune", "--set", "scheme=grid"], "There is no setting 'scheme'."),
         (["settings", "901", "--set", "epoch=3"], "There is no setting 'epoch'. Did you mean 'epochs'?"),
         (["settings", "901", "--set", "epochs"], "'epochs' is not of the form name=value"),
-        (["settings", "901", "--set", "foreground_ratio=0.9"], "set it to 0.72 or less"),
+        (["settings", "901", "--set", "turned=false", "foreground_ratio=0.9"], "set it to 0.72 or less"),
         (["settings", "5"], "Dataset 5 is not there."),
         (["settings", "901", "-p", "Other"], "Other.json does not exist. Plans of this dataset: nnUNetPlans"),
         (["settings", "901", "-c", "4d"], "has no configuration '4d'. It has: 2d, 3d_fullres"),
@@ -161,7 +161,7 @@ def test_mistakes_are_answered_with_one_message(
 
 
 def test_settings_refused_leave_no_file(phantoms: NnUNetFolders) -> None:
-    assert main(["settings", "901", "--set", "foreground_ratio=0.9"]) == 2
+    assert main(["settings", "901", "--set", "turned=false", "foreground_ratio=0.9"]) == 2
     assert not plans_file(phantoms, "VolFPlans").exists(), "what no training would take must not be written"
 
 

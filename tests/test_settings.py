@@ -164,7 +164,7 @@ def test_settings_remember_their_preset(preset: str) -> None:
 @pytest.mark.parametrize(
     ("values", "rate"),
     [
-        ({}, 1e-2),
+        ({}, 1e-3),
         ({"optimizer": "sgd"}, 1e-2),
         ({"optimizer": "adamw"}, 1e-3),
         ({"optimizer": "adamw", "learning_rate": 0.5}, 0.5),

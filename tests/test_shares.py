@@ -25,7 +25,8 @@ PUBLISHED = 0.006
 
 
 def make(**values: Any) -> VolFSettings:
-    return VolFSettings.from_mapping(values)
+    """Return settings under which the shares decide whether the task can be learnt: nothing stands on its head."""
+    return VolFSettings.from_mapping({"turned": False, **values})
 
 
 # -------------------------------------------------------------------------- what the publications have

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -203,6 +204,22 @@ def test_the_norm_of_one_process_is_torchs() -> None:
     rows = torch.randn(6, 4)
     expected = nn.BatchNorm1d(4, affine=False, track_running_stats=False)(rows)
     assert torch.equal(SharedNorm()(rows), expected)
+
+
+# ------------------------------------------------------------------------------ how a process ends
+
+
+def test_a_process_leaves_with_its_code_and_what_it_said_and_waits_for_no_thread() -> None:
+    code = """
+import atexit, threading, time
+from nnunet_volf.torchrun import leave
+atexit.register(print, "cleaned up")
+threading.Thread(target=time.sleep, args=(1000,)).start()
+print("said")
+leave(75)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert (ended.returncode, ended.stdout.splitlines()) == (75, ["said", "cleaned up"]), ended.stderr
 
 
 # ------------------------------------------------------------------------------ where a training begins

@@ -110,7 +110,7 @@ def test_where_both_crops_are_padding_the_label_is_background() -> None:
     masks = {name: torch.ones((1, *PATCH), dtype=torch.int16) for name in ("image_inside", "partner_inside")}
     masks["image_inside"][:, :6] = 0
     masks["partner_inside"][:, :, 8:] = 0
-    fuse = VolumeFusionTransform(PATCH, SETTINGS)
+    fuse = VolumeFusionTransform(PATCH, VolFSettings.from_mapping({"turned": False}))
     padded = fuse(**pair, **masks, rng=np.random.default_rng(6))["segmentation"]
     plain = fuse(**pair, rng=np.random.default_rng(6))["segmentation"]
     expected = plain.clone()
@@ -157,7 +157,7 @@ def test_crops_of_a_wrong_shape_are_refused(image: tuple[int, ...], partner: tup
 @pytest.mark.parametrize("transform", [VolumeFusionTransform, PairVolumeFusion])
 def test_settings_that_cannot_be_learnt_are_refused_when_the_transform_is_built(transform: Any) -> None:
     with pytest.raises(SettingsError, match="foreground_ratio"):
-        transform(PATCH, VolFSettings.from_mapping({"foreground_ratio": 0.8}))
+        transform(PATCH, VolFSettings.from_mapping({"foreground_ratio": 0.8, "turned": False}))
 
 
 # ------------------------------------------------------------------------------- the foreground on its head
@@ -199,9 +199,9 @@ def test_a_turned_foreground_brings_its_padding_along() -> None:
 
 def test_a_turned_foreground_may_cover_most_of_the_patch() -> None:
     asked = {"coefficients": 2, "foreground_ratio": 0.9}
+    VolumeFusionTransform(PATCH, VolFSettings.from_mapping(asked))
     with pytest.raises(SettingsError, match="With turned=true, how the volumes stand tells them apart instead"):
-        VolumeFusionTransform(PATCH, VolFSettings.from_mapping(asked))
-    VolumeFusionTransform(PATCH, VolFSettings.from_mapping({**asked, "turned": True}))
+        VolumeFusionTransform(PATCH, VolFSettings.from_mapping({**asked, "turned": False}))
 
 
 # ----------------------------------------------------------------------------- classic batchgenerators

@@ -51,9 +51,6 @@ class SLeMSettings(PretrainingSettings):
     brightness: Range = (-0.5, 0.5)  # shift, in units of the spread
     invert: float = 0.0  # an inverted channel may look like another one, as T1 and T2 do
 
-    # With sgd the single class for four channels was still guessed when adamw was well on its way (docs/slem.md).
-    optimizer: str = "adamw"
-
     validation_samples: int = 32  # an answer a sample is coarser than one a voxel
 
     def check_together(self) -> None:

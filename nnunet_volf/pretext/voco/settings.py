@@ -61,7 +61,6 @@ class VoCoSettings(PretrainingSettings):
     regularisation: float = 1.0  # weight of the term that keeps base crops apart
     between_volumes: bool = False  # the third term of the 2025 version
 
-    optimizer: str = "adamw"
     weight_decay: float = 0.01  # what the authors' AdamW had
 
     def check_together(self) -> None:
