@@ -75,7 +75,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         cases = UnlabeledCases(name, write_cases(Path(name), patch, args.channels))
-        fusion = VolumeFusion(VolFSettings.from_mapping({"partner": "other"}), given_on(patch, args.channels))
+        settings = VolFSettings.from_mapping({"partner": "other", "turned": False, "intensity": True})
+        fusion = VolumeFusion(settings, given_on(patch, args.channels))
         sampler = replace(fusion.sampler(training=True), finish=DownsampleSegForDSTransform(SCALES))
         samples, parcels = (kind(cases, BATCH, sampler) for kind in (SampleLoader, ParcelLoader))
         make = BatchMaker(sampler, BATCH, device)

@@ -31,6 +31,7 @@ from nnunet_volf.pretext.volf.transforms import AugmentEachTransform
 
 BATCH = 2
 SCALES = [[1.0] * 3, [0.5] * 3, [0.25] * 3, [0.125] * 3]
+PUBLISHED = {"turned": False, "intensity": True}
 ROTATION = (-30 / 360 * 2 * np.pi, 30 / 360 * 2 * np.pi)
 
 
@@ -87,8 +88,9 @@ def main() -> None:
 
         loaders = {
             "nnU-Net, supervised": supervised,
-            "VolF, its own augmentation": loader(),
-            "VolF, its own augmentation, reuse_crops": loader(reuse_crops=True),
+            "VolF, the defaults": loader(),
+            "VolF, the published augmentation": loader(**PUBLISHED),
+            "VolF, the published augmentation, reuse_crops": loader(**PUBLISHED, reuse_crops=True),
             "VolF, nnU-Net's augmentation": loader(augmentation="nnunet"),
             "VolF, no augmentation": loader(augmentation="none"),
         }

@@ -34,8 +34,8 @@ UNUSED = ("h5py", "imops", "loguru")
 
 
 def ours(volume: np.ndarray, patch: tuple[int, ...]) -> dict[str, Call]:
-    """Return our pipeline with its defaults."""
-    settings = VolFSettings.from_mapping({})
+    """Return our pipeline, with the published augmentation."""
+    settings = VolFSettings.from_mapping({"turned": False, "intensity": True})
     augment, fuse = TwoCropAugmentTransform(patch, settings), VolumeFusionTransform(patch, settings)
     case, rng = CaseImage("in memory", Path("in memory"), volume), np.random.default_rng(0)
 

@@ -28,7 +28,7 @@ quick = hypothesis_settings(max_examples=40, deadline=None)
 
 
 def make(**values: Any) -> VolFSettings:
-    return VolFSettings.from_mapping(values)
+    return VolFSettings.from_mapping({"intensity": True, **values})
 
 
 def second_window(

@@ -37,7 +37,8 @@ SCALES = {3: [[1.0] * 3, [0.5] * 3], 2: [[1.0] * 2, [0.5] * 2]}
 
 def fusion(patch: tuple[int, ...] = (12, 16, 16), channels: int = 1, **values: Any) -> FusionSampler:
     names = [f"channel {i}" for i in range(channels)]
-    sampler = VolumeFusion(VolFSettings.from_mapping(values), given_for(patch, names)).sampler(training=True)
+    settings = VolFSettings.from_mapping({"intensity": True, **values})
+    sampler = VolumeFusion(settings, given_for(patch, names)).sampler(training=True)
     return replace(sampler, finish=DownsampleSegForDSTransform(SCALES[len(patch)]))
 
 

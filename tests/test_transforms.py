@@ -26,7 +26,7 @@ from nnunet_volf.pretext.volf.transforms import (
 )
 
 PATCH = (12, 16, 16)
-SETTINGS = VolFSettings.from_mapping({})
+SETTINGS = VolFSettings.from_mapping({"intensity": True})
 
 
 def crops(seed: int, *shape: int) -> dict[str, torch.Tensor]:
@@ -163,7 +163,7 @@ def test_settings_that_cannot_be_learnt_are_refused_when_the_transform_is_built(
 # ------------------------------------------------------------------------------- the foreground on its head
 
 
-TURNED = VolFSettings.from_mapping({"turned": True, "intensity": False, "scale": [1.0, 1.0]})
+TURNED = VolFSettings.from_mapping({"scale": [1.0, 1.0]})
 
 
 @pytest.mark.parametrize("patch", [(20, 24), PATCH])

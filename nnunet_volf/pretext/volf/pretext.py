@@ -92,9 +92,10 @@ class VolumeFusion(Pretext):
         """Say what is fused, and how the classes come up one after the other."""
         settings, k = self.settings, self.settings.coefficients
         turned = ", the foreground on its head" if settings.turned else ""
+        toned = " with other tones" if settings.augmentation == "volf" and settings.intensity else ""
         return (
             f"{settings.scheme} maps, {k} coefficients, partner {settings.partner}{turned}, augmentation "
-            f"{settings.augmentation}.\n"
+            f"{settings.augmentation}{toned}.\n"
             f"A healthy run: the cross-entropy starts near ln {k + 1} = {np.log(k + 1):.2f}. First nearly everything "
             f"is called background; then the classes around {k}/2 come up, which need not know which volume is the "
             f"background; those near {k} follow as 'k taken for K-k' falls. A curve that stays flat is not healthy."

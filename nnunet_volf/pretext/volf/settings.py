@@ -33,6 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "minimum_distance": 0.0,
         "turned": False,
         "augmentation": "volf",
+        "intensity": True,
     },
     # Wang et al. 2023 (MIS-FM): PyMIC `volume_fusion` with the settings of its example, random crops and flips only.
     "reference-2023": {
@@ -81,13 +82,16 @@ class VolFSettings(PretrainingSettings):
     # The second volume.
     partner: str = "mixed"
     same_share: float = 0.5  # mixed: how often the partner is another crop of the same case
-    minimum_distance: float = (
-        0.25  # same: between the crops' centres, in patch sides along the axis where it is largest
-    )
+    # same: between the crops' centres, in patch sides along the axis where it is largest
+    minimum_distance: float = 0.25
 
     # The foreground stands on its head: flipped along every axis, and neither crop by `flip`. Fine-tuned with 10 labels
     # on the hippocampus it is worth +0.048 Dice (+0.019 to +0.072), the published task nothing: docs/recipe.md.
     turned: bool = True
+
+    # Tones stay as they are, as fine-tuning will see them. With the contrast map, gamma and inversion of the 2025
+    # publication it is worth less on both tasks of docs/recipe.md.
+    intensity: bool = False
 
     augmentation: str = "volf"  # of each of the two crops; volf: as the shared settings say, inversion by one coin
     reuse_crops: bool = False  # each augmented pair serves two samples, with the roles of its crops exchanged
