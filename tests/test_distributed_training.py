@@ -32,7 +32,7 @@ pytestmark = [
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
 
 PRETEXTS = {
-    "nnUNetTrainerVolF": ("volf", {}),
+    "nnUNetTrainerVolF": ("volf", {"optimizer": "sgd"}),
     "nnUNetTrainerMAE": ("volf_mae", {"optimizer": "sgd"}),
     "nnUNetTrainerVoCo": ("volf_voco", {"optimizer": "sgd"}),
     "nnUNetTrainerSLeM": ("volf_slem", {"optimizer": "sgd", "hidden": 16, "dropout": 0.0}),
